@@ -1,0 +1,48 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint format lock reference clean
+
+$(INSTALLED): envs/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than Python 3.11; run make with PYTHON=<path of a newer one>" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement envs/requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The default study to its end, then its answer.
+demo: $(INSTALLED)
+	$(BIN)/snakemake --cores $(CORES)
+	@$(BIN)/xlift answer config/config.yaml
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check src tests workflow/scripts envs
+	$(BIN)/ruff format --check src tests workflow/scripts envs
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix src tests workflow/scripts envs
+	$(BIN)/ruff format src tests workflow/scripts envs
+	$(BIN)/snakefmt Snakefile workflow
+
+# After a change to pyproject.toml: install what it asks for, then pin what is installed.
+lock: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable ".[dev,slurm]"
+	$(BIN)/python envs/lock.py
+
+# After a change to the study models or the catalog.
+reference: $(INSTALLED)
+	$(BIN)/xlift reference
+
+clean:
+	rm -rf results .snakemake

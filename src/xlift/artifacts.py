@@ -1,0 +1,132 @@
+"""Files that are whole or absent: atomic publishing, checksums, canonical JSON, manifests.
+
+A checkpoint is a folder whose ``manifest.json`` is written last and lists the sha256 of every other file in it;
+without its manifest a folder is not a checkpoint, and a file that differs from its manifest is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from xlift.errors import UserError
+
+MANIFEST = "manifest.json"
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no white space: equal values give equal strings in every process."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def fingerprint(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def publishing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; on success fsync it and rename it to `path`, else remove it.
+
+    The temporary file lies in the same folder, so that the rename is atomic.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish_text(path: Path, text: str) -> None:
+    """Write `text` atomically as UTF-8."""
+    with publishing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def publish_json(path: Path, value: Any) -> None:
+    """Write `value` atomically as indented JSON with sorted keys."""
+    publish_text(path, json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def publish_folder(folder: Path, write: Callable[[Path], Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Publish the files that `write` makes in an empty folder, then the manifest that vouches for them.
+
+    An old manifest is removed first: a folder is never seen with new files under an old manifest.
+    Returns the manifest: `facts` and `files`, each file's sha256 and bytes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    staging = folder / f".staging.{os.getpid()}"
+    staging.mkdir()
+    try:
+        write(staging)
+        made = sorted(path for path in staging.iterdir())
+        files = {path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in made}
+        for path in made:
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+            os.replace(path, folder / path.name)
+    finally:
+        for path in staging.iterdir():
+            path.unlink()
+        staging.rmdir()
+    manifest = {**facts, "files": files}
+    publish_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a published folder; `UserError` where there is none or it is not JSON."""
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder}: no {MANIFEST}, so nothing was published here; run the workflow again to make it"
+        ) from None
+    except ValueError:
+        raise UserError(f"{path}: is not valid JSON; delete the folder {folder} and run the workflow again") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise UserError(f"{path}: lists no files; delete the folder {folder} and run the workflow again")
+    return manifest
+
+
+def verified(folder: Path, name: str, manifest: Mapping[str, Any] | None = None) -> Path:
+    """Path of a file in a published folder after its sha256 was checked against the manifest."""
+    files = (read_manifest(folder) if manifest is None else manifest)["files"]
+    path = folder / name
+    if name not in files:
+        raise UserError(f"{folder}: its {MANIFEST} lists no file {name}; delete the folder and run the workflow again")
+    if not path.exists():
+        raise UserError(f"{path}: is missing; delete the folder {folder} and run the workflow again")
+    expected, found = files[name]["sha256"], sha256_of(path)
+    if expected != found:
+        raise UserError(
+            f"{path}: sha256 is {found} where the manifest says {expected}; "
+            f"the file was altered or cut short: delete the folder {folder} and run the workflow again"
+        )
+    return path

@@ -1,0 +1,71 @@
+"""The `xlift` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from xlift.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 0 on success, 1 with one sentence on standard error where the user has to act."""
+    parser = argparse.ArgumentParser(prog="xlift", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    answer = commands.add_parser("answer", help="print a finished study's answer and where its page is")
+    answer.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"))
+    check = commands.add_parser("check", help="check study files without running anything")
+    check.add_argument("configs", type=Path, nargs="+")
+    reference = commands.add_parser("reference", help="write config/README.md and config/schema.json")
+    reference.add_argument("folder", type=Path, nargs="?", default=Path("config"))
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "answer":
+            print_answer(options.config)
+        elif options.command == "check":
+            check_studies(options.configs)
+        else:
+            write_reference(options.folder)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def print_answer(config: Path) -> None:
+    """Print the answer, a table of at most ten lines, and the page's path."""
+    from xlift.jobs.report import answer_lines
+    from xlift.study import load_study
+
+    study = load_study(config)
+    results = Path("results") / study.study
+    page = results / "report" / "index.html"
+    if not page.exists():
+        raise UserError(f"{page}: is not there yet; run `snakemake --cores all --configfile {config}` first")
+    print(answer_lines(study.contrasts.model_dump(), results / "gains.parquet", results / "contrasts.parquet"))
+    print(f"\nThe page: {page.resolve().as_uri()}")
+
+
+def check_studies(configs: list[Path]) -> None:
+    """Check each file as the workflow would, and say how large its grid is."""
+    from xlift.grid import Grid
+    from xlift.study import load_study
+
+    for config in configs:
+        grid = Grid(load_study(config), str(config))
+        targets = len(list(grid.target_runs()))
+        print(f"{config}: {len(grid.intermediates)} intermediate runs, {targets} target runs, {len(grid.cells)} cells")
+
+
+def write_reference(folder: Path) -> None:
+    """Write the generated reference of study files."""
+    from xlift.artifacts import publish_text
+    from xlift.reference import readme_text, schema_text
+
+    publish_text(folder / "README.md", readme_text())
+    publish_text(folder / "schema.json", schema_text())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""What each rule does: read inputs, call the package, publish outputs. Scripts call one function each."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from xlift.errors import UserError
+
+
+@contextmanager
+def logged(log: str) -> Iterator[None]:
+    """Send a job's output to its log file; end it with one sentence, or a traceback where the fault is ours."""
+    path = Path(log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        path.open("w", encoding="utf-8", buffering=1) as stream,
+        redirect_stdout(stream),
+        redirect_stderr(stream),
+    ):
+        try:
+            yield
+        except UserError as error:
+            print(f"error: {error}")
+            failed = 1
+        except Exception:
+            traceback.print_exc()
+            failed = 2
+        else:
+            return
+    sys.exit(failed)

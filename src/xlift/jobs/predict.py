@@ -1,0 +1,35 @@
+"""A prediction job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from xlift.artifacts import fingerprint, publishing, read_manifest, verified
+from xlift.catalog import CATALOG
+from xlift.encoder.adapt import Trainable
+from xlift.predict import predict_cell
+from xlift.tasks.encoded import TOKENS, Encoded
+from xlift.training.checkpoint import read_weights, split_weights
+
+
+def predict_job(
+    specification: dict[str, Any],
+    encoder: str,
+    encoded: str,
+    examples: str,
+    model: str | None,
+    predictions: str,
+) -> None:
+    """Write a cell's predictions. `model` is the manifest of the last run; None predicts with the encoder as it is."""
+    weights, trainable = None, Trainable()
+    if model is not None:
+        folder = Path(model).parent
+        trainable = Trainable(**read_manifest(folder)["specification"]["trainable"])
+        weights = split_weights(read_weights(folder, specification["weights"]))
+    tokens = Encoded.load(verified(Path(encoded).parent, TOKENS))
+    task = CATALOG[specification["target"]]
+    frame = predict_cell(task, specification, Path(encoder).parent, tokens, Path(examples), weights, trainable)
+    out = Path(predictions)
+    with publishing(out) as temporary:
+        frame.write_parquet(temporary, metadata={"fingerprint": fingerprint(specification)})

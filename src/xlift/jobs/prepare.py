@@ -1,0 +1,86 @@
+"""Preparing the encoder, examples and token ids."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from xlift.artifacts import fingerprint, publish_folder, publish_json, publishing, sha256_of, verified
+from xlift.catalog import CATALOG
+from xlift.errors import UserError
+
+
+def prepare_encoder(specification: dict[str, Any], manifest: Path) -> None:
+    """Bring the study's encoder into the folder of `manifest` in the Hugging Face layout."""
+    from xlift.encoder.hub import write_hub
+    from xlift.encoder.packaged import write_packaged
+
+    def write(folder: Path) -> None:
+        if specification["source"] == "packaged":
+            write_packaged(folder)
+        else:
+            root = Path(specification["root"]) if specification["root"] else None
+            write_hub(specification["id"], specification["revision"], root, folder)
+
+    publish_folder(manifest.parent, write, {"fingerprint": fingerprint(specification), "specification": specification})
+
+
+def prepare_data(specification: dict[str, Any], examples: Path, manifest: Path) -> None:
+    """Write a task's prepared examples and their manifest."""
+    from xlift.sources import cldr
+    from xlift.tasks.families import FAMILIES
+
+    task = CATALOG[specification["task"]]
+    frame = cldr.prepare(task.name, specification["languages"])
+    FAMILIES[task.family].check(frame, task)
+    with publishing(examples) as temporary:
+        frame.write_parquet(temporary)
+    counts = frame.group_by("split", "language").len().sort("split", "language")
+    publish_json(
+        manifest,
+        {
+            "fingerprint": fingerprint(specification),
+            "specification": specification,
+            "sha256": sha256_of(examples),
+            "rows": {f"{split}/{language}": rows for split, language, rows in counts.iter_rows()},
+        },
+    )
+
+
+def read_examples(examples: Path) -> pl.DataFrame:
+    """Prepared examples, checked against the manifest beside them."""
+    manifest = examples.with_suffix(".json")
+    try:
+        expected = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{manifest}: is missing or damaged; delete {examples} and run the workflow again") from None
+    found = sha256_of(examples)
+    if found != expected:
+        raise UserError(
+            f"{examples}: sha256 is {found} where its manifest says {expected}; delete it and run the workflow again"
+        )
+    return pl.read_parquet(examples)
+
+
+def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, manifest: Path) -> None:
+    """Write a task's token ids for the prepared encoder in folder `encoder`."""
+    from tokenizers import Tokenizer
+
+    from xlift.tasks.encoded import TOKENS
+    from xlift.tasks.families import FAMILIES
+
+    task = CATALOG[specification["task"]]
+    tokenizer = Tokenizer.from_file(str(verified(encoder, "tokenizer.json")))
+    frame = read_examples(examples)
+    encoded = FAMILIES[task.family].encode(frame, tokenizer, task, specification["max_length"], specification["stride"])
+    facts = {
+        "fingerprint": fingerprint(specification),
+        "specification": specification,
+        "examples": len(encoded.split),
+        "sequences": len(encoded.owner),
+        "tokens": len(encoded.tokens),
+    }
+    publish_folder(manifest.parent, lambda folder: encoded.save(folder / TOKENS), facts)

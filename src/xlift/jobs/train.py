@@ -1,0 +1,30 @@
+"""A training job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from xlift.catalog import CATALOG
+from xlift.training.run import Inputs, train_run
+
+
+def train_job(
+    specification: dict[str, Any],
+    encoder: str,
+    encoded: str,
+    examples: str,
+    parent: str | None,
+    manifest: str,
+) -> None:
+    """Train one run. Paths are those of manifests and of the prepared examples; `parent` None: from the encoder."""
+    inputs = Inputs(
+        encoder=Path(encoder).parent,
+        encoded=Path(encoded).parent,
+        data=Path(examples),
+        parent=None if parent is None else Path(parent).parent,
+    )
+    started = psutil.Process().create_time()
+    train_run(CATALOG[specification["task"]], specification, inputs, Path(manifest).parent, started)

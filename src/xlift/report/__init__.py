@@ -1,0 +1,1 @@
+"""The report: one self-contained HTML page a study, `page`, with its figures and tables."""

@@ -1,0 +1,199 @@
+"""The report page: one HTML file without any request to a network, the same bytes for the same inputs.
+
+All text is escaped by the template; figure specs travel as JSON in which no character can end the script
+element; a content security policy allows only the page's own scripts (by hash) and no request.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from xlift.report.figures import Figure, build_figures, theme, write_figures
+from xlift.report.inputs import ReportInputs, default_target, gain_by_cell, targets_shown
+from xlift.report.run_tables import (
+    collapsed_table,
+    completeness_table,
+    missing_cells,
+    run_groups_table,
+    run_table,
+)
+from xlift.report.tables import (
+    budget_label,
+    contrast_table,
+    headlines,
+    heat_table,
+    language_table,
+    number,
+    scale_table,
+    strata_table,
+    target_title,
+)
+
+__all__ = ["ReportInputs", "render_page", "write_figures"]
+
+OFFLINE_PREFIX = "cldr_"
+
+
+def render_page(inputs: ReportInputs) -> str:
+    """The whole report as HTML. Raises UserError for a scored language that the table of languages lacks."""
+    figures = build_figures(inputs)
+    tables = {
+        "strata": strata_table(inputs),
+        "heat": heat_table(inputs),
+        "languages": language_table(inputs),
+        "contrasts": contrast_table(inputs.contrasts),
+        "scales": scale_table(inputs.contrasts),
+        "completeness": completeness_table(inputs),
+        "collapsed": collapsed_table(inputs.runs),
+        "run_groups": run_groups_table(inputs.runs),
+        "runs": run_table(inputs.runs),
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("xlift.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals["script_hash"] = script_hash
+    means = gain_by_cell(inputs)
+    return environment.get_template("page.html").render(
+        study=inputs.study,
+        settings=settings(inputs),
+        answer=[line for line in inputs.answer.splitlines() if line.strip()],
+        headlines=headlines(inputs),
+        confidence=inputs.confidence,
+        several_scales=inputs.contrasts["scale"].n_unique() > 1,
+        figures={figure.key: figure for figure in figures},
+        figure_data=embedded_json(figure_data(figures)),
+        libraries=Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
+        tables=tables,
+        targets=[(target, target_title(target)) for target in targets_shown(inputs)],
+        default_target=default_target(inputs),
+        missing=missing_cells(inputs),
+        missing_means=means["gain"].null_count(),
+        means=means.height,
+        totals=run_totals(inputs),
+        provenance=flat_facts(inputs.provenance),
+        limits=limits(inputs),
+    )
+
+
+def embedded_json(value: Any) -> Markup:
+    """JSON safe inside a script element: no <, > or & can end it, no line separator can break it."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def script_hash(script: str) -> str:
+    """The source expression with which a content security policy allows this script (CSP 2, hash-source)."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode()
+
+
+def figure_data(figures: list[Figure]) -> dict[str, Any]:
+    """What the page's script draws: each figure's spec, and the two themes."""
+    return {
+        "figures": {figure.key: figure.spec for figure in figures},
+        # The page has its own background; only pictures outside it need one.
+        "themes": {name: theme(name == "dark") | {"background": "transparent"} for name in ("light", "dark")},
+    }
+
+
+def settings(inputs: ReportInputs) -> list[tuple[str, str]]:
+    """The study's settings in words."""
+    study = inputs.study
+    return [
+        ("encoder", str(study["encoder"])),
+        ("intermediate tasks", ", ".join(inputs.intermediates)),
+        ("budgets", ", ".join(budget_label(budget) for budget in inputs.budgets) + " of the reference steps"),
+        ("seeds", ", ".join(str(seed) for seed in study["seeds"])),
+        ("target tasks", ", ".join(inputs.targets)),
+        ("languages", f"{len(study['languages'])}: {', '.join(str(code) for code in study['languages'])}"),
+        ("low, high", f"below {study['low_below']:g} GiB, from {study['high_from']:g} GiB of CC-100"),
+    ]
+
+
+def run_totals(inputs: ReportInputs) -> list[tuple[str, str]]:
+    """Numbers over all runs; a total over runs of which some lack the value is a dash."""
+    runs = inputs.runs
+
+    def total(column: str, divisor: float, digits: int) -> str:
+        values = runs[column].to_list()
+        known = values and all(value is not None for value in values)
+        return number(math.fsum(values) / divisor if known else None, digits)
+
+    peak = max((row[0] for row in runs.select("peak_memory_mib").drop_nulls().iter_rows()), default=None)
+    return [
+        ("runs", number(runs.height, 0)),
+        ("collapsed", number(runs["collapsed"].sum(), 0)),
+        ("hours of training", total("seconds", 3600, 2)),
+        ("million tokens", total("tokens", 1e6, 2)),
+        ("PFLOPs", total("flops", 1e15, 1)),
+        ("largest peak memory, MiB", number(peak, 0)),
+    ]
+
+
+def flat_facts(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested facts as (name, value) pairs sorted by name, mappings opened with " · " in between."""
+    pairs: list[tuple[str, str]] = []
+    for name in sorted(facts):
+        value = facts[name]
+        if isinstance(value, Mapping):
+            pairs += flat_facts(value, f"{prefix}{name} · ")
+        elif isinstance(value, list | tuple):
+            pairs.append((f"{prefix}{name}", ", ".join(str(item) for item in value)))
+        else:
+            pairs.append((f"{prefix}{name}", "–" if value is None else str(value)))
+    return pairs
+
+
+def limits(inputs: ReportInputs) -> list[str]:
+    """How to read the page and what it cannot say, for this study."""
+    study = inputs.study
+    low, high = f"{study['low_below']:g} GiB", f"{study['high_from']:g} GiB"
+    notes = [
+        "A gain is the score of a cell minus the baseline's (no intermediate task) at the same target, "
+        "language and seed, in points of the target's primary metric. English, the source of all training "
+        "data, is in no average.",
+        f"Strata follow the encoder's pretraining text: low is below {low} of CC-100, high from {high}, mid "
+        "between; unseen languages were not in XLM-R's pretraining and are a stratum of their own.",
+        "The study is observational in language: budgets are assigned, resource levels are not. Script, "
+        "language family, tokenisation and test sets differ with the resource level, so a contrast never "
+        "says “because low-resource”.",
+        "Points are the primary scale. They can disagree with chance-corrected logits and relative error "
+        "reduction, since a low score has more headroom: where the contrasts hold other scales, these stand "
+        "beside them.",
+        "Two-way clustered intervals treat languages and training runs as the units that vary. Intervals of "
+        "single targets or intermediate tasks are exploratory; p values are adjusted within their set.",
+        "Maps and tables by language describe; they are means over the seeds without an interval. A mean "
+        "with a missing cell is a dash, and a mean over all targets exists only for a language that every "
+        "target has.",
+        "Collapsed runs (English dev score at the floor) stay in every figure and are listed above.",
+    ]
+    if len(study["seeds"]) < 3:
+        count = f"{len(study['seeds'])} seed{'s' if len(study['seeds']) != 1 else ''}"
+        notes.append(
+            f"This study has {count}. With fewer than 3 the run-to-run spread is not known well enough, so "
+            "there are no intervals and no p values: read the estimates as a trial of the workflow."
+        )
+    offline = [target for target in inputs.targets if target.startswith(OFFLINE_PREFIX)]
+    if offline:
+        whole = len(offline) == len(inputs.targets)
+        which = "All targets belong" if whole else f"Of the targets, {', '.join(offline)} belong"
+        notes.append(
+            f"{which} to the offline benchmark made from Unicode CLDR names. It is made for trying the "
+            "workflow and is not XTREME-R: its scores say nothing about published numbers."
+        )
+    return notes

@@ -1,0 +1,1 @@
+"""Task families: how examples become token sequences, a loss, and predictions again."""

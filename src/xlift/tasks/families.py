@@ -1,0 +1,16 @@
+"""The five families by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from xlift.tasks.classification import Classification
+from xlift.tasks.family import Family
+from xlift.tasks.multiple_choice import MultipleChoice
+from xlift.tasks.retrieval import Retrieval
+from xlift.tasks.span import Span
+from xlift.tasks.tagging import Tagging
+
+FAMILIES: Mapping[str, Family] = {
+    family.name: family for family in (Classification(), MultipleChoice(), Tagging(), Span(), Retrieval())
+}

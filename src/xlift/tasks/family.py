@@ -1,0 +1,146 @@
+"""What every task family provides, from prepared rows to predictions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from xlift.catalog import Task
+from xlift.errors import UserError
+from xlift.languages import SOURCE_LANGUAGE
+from xlift.metrics import floor
+from xlift.tasks.encoded import Batch, Encoded
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+COMMON_COLUMNS: Mapping[str, pl.DataType] = {"split": pl.String(), "language": pl.String(), "id": pl.String()}
+
+
+class Family(ABC):
+    """One task family. Stateless: heads hold all that is trained."""
+
+    name: str
+    columns: ClassVar[Mapping[str, pl.DataType]]
+    """The family's own columns of prepared examples."""
+    whole_batch = False
+    """Whether the loss needs all sequences of an optimiser step in one forward pass."""
+    outputs_by_token = False
+    """Whether `outputs` run along tokens."""
+
+    def check(self, frame: pl.DataFrame, task: Task) -> None:
+        """Refuse prepared rows with missing columns, other types, nulls, repeated ids or an unknown split."""
+        for column, dtype in {**COMMON_COLUMNS, **self.columns}.items():
+            if column not in frame.columns or frame.schema[column] != dtype:
+                found = frame.schema.get(column, "no such column")
+                raise UserError(
+                    f"data of {task.name}: column {column!r} should be {dtype} and is {found}; prepare it again"
+                )
+        required = [column for column in (*COMMON_COLUMNS, *self.columns) if column != "text_b"]
+        for column in required:
+            if frame[column].null_count():
+                raise UserError(f"data of {task.name}: column {column!r} has empty values; prepare it again")
+        keys = [*COMMON_COLUMNS, *(["role"] if "role" in self.columns else [])]
+        if frame.select(keys).is_duplicated().any():
+            raise UserError(f"data of {task.name}: an id appears twice in a split and language; prepare it again")
+        if unknown := sorted(set(frame["split"]) - {"train", "dev", "test"}):
+            raise UserError(f"data of {task.name}: unknown split {unknown[0]!r}; use train, dev or test")
+        self.check_values(frame, task)
+
+    @abstractmethod
+    def check_values(self, frame: pl.DataFrame, task: Task) -> None:
+        """Refuse rows whose values make no sense in this family."""
+
+    @abstractmethod
+    def encode(self, frame: pl.DataFrame, tokenizer: Tokenizer, task: Task, max_length: int, stride: int) -> Encoded:
+        """Token sequences of every row, in order."""
+
+    @abstractmethod
+    def head(self, hidden: int, task: Task, dropout: float) -> nn.Module:
+        """A fresh head over hidden states of size `hidden`."""
+
+    @abstractmethod
+    def loss(self, head: nn.Module, hidden: Tensor, batch: Batch, encoded: Encoded) -> Tensor:
+        """Loss summed over the batch's units (see `units`). `hidden` [sequences, tokens, hidden]."""
+
+    @abstractmethod
+    def outputs(self, head: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:
+        """What `decode` needs of each sequence: [sequences, ...] or [sequences, tokens, ...]."""
+
+    @abstractmethod
+    def decode(
+        self, frame: pl.DataFrame, task: Task, encoded: Encoded, examples: Tensor, outputs: list[Tensor]
+    ) -> pl.DataFrame:
+        """Predictions (language, id, prediction, gold) of examples from the outputs of all their sequences, in order.
+
+        `outputs` has one tensor a sequence, cut to the sequence's own tokens where it runs along tokens.
+        """
+
+    def floor(self, frame: pl.DataFrame, task: Task, predictions: pl.DataFrame) -> float:
+        """Score in points, on the primary metric, of the best English answer that ignores the input.
+
+        `frame` holds the rows of the split that `predictions` are of.
+        """
+        return floor(task.metrics[0], predictions["gold"].to_list(), SOURCE_LANGUAGE)
+
+    def units(self, encoded: Encoded) -> Tensor:
+        """How many loss terms each example has [examples]; the loss is a mean over an optimiser step's terms."""
+        return torch.ones(len(encoded.split), dtype=torch.int64)
+
+    def training_examples(self, encoded: Encoded) -> Tensor:
+        """Indices of the examples a run draws from."""
+        return encoded.examples("train")
+
+    def sequences(self, encoded: Encoded, examples: Tensor) -> Tensor:
+        """Sequences that belong to the given examples, example by example."""
+        first = encoded.first_sequence()
+        return torch.cat([torch.arange(int(first[e]), int(first[e + 1])) for e in examples.tolist()])
+
+
+def prediction_frame(
+    frame: pl.DataFrame, examples: Tensor, predictions: list[list[str]], golds: list[list[str]]
+) -> pl.DataFrame:
+    """Predictions in the artifact's columns, sorted by language and id."""
+    rows = frame[examples.tolist()].select("language", "id")
+    schema = pl.List(pl.String)
+    columns = pl.Series("prediction", predictions, schema), pl.Series("gold", golds, schema)
+    return rows.with_columns(*columns).sort("language", "id")
+
+
+def label_index(task: Task, value: str, where: str) -> int:
+    """Position of a label in the task's list; `UserError` for a label the catalog does not know."""
+    try:
+        return task.labels.index(value)
+    except ValueError:
+        raise UserError(
+            f"data of {task.name}: {where} {value!r} is not one of its labels ({', '.join(task.labels)}); "
+            "correct the data or the catalog"
+        ) from None
+
+
+def varied(values: pl.Series, task: Task, what: str) -> None:
+    """Refuse training labels that are all the same, as stripped or placeholder labels are."""
+    if len(values) and values.n_unique() < 2:
+        raise UserError(
+            f"data of {task.name}: every {what} is {values[0]!r}; the source has no real labels, use another copy"
+        )
+
+
+class LinearHead(nn.Module):
+    """Dropout and one linear layer, initialised as the encoders' own (normal, sd 0.02; bias 0)."""
+
+    def __init__(self, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(hidden, outputs)
+        nn.init.normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[..., hidden] -> [..., outputs]."""
+        return self.linear(self.dropout(states))

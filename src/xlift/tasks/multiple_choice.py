@@ -1,0 +1,80 @@
+"""Multiple choice: each choice is paired with the prompt and scored by the first token's state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from xlift.catalog import Task
+from xlift.errors import UserError
+from xlift.tasks.encoded import Batch, Builder, Encoded
+from xlift.tasks.family import Family, LinearHead, prediction_frame, varied
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class MultipleChoice(Family):
+    """The index of the right one of two or more choices; examples may differ in their number."""
+
+    name = "multiple_choice"
+    columns: ClassVar[Mapping[str, pl.DataType]] = {
+        "prompt": pl.String(),
+        "choices": pl.List(pl.String()),
+        "label": pl.String(),
+    }
+
+    def check_values(self, frame: pl.DataFrame, task: Task) -> None:
+        for identifier, choices, label in frame.select("id", "choices", "label").iter_rows():
+            if len(choices) < 2 or label not in map(str, range(len(choices))):
+                raise UserError(
+                    f"data of {task.name}: example {identifier!r} has {len(choices)} choices and label {label!r}; "
+                    "give at least two choices and the index of the right one"
+                )
+        for split in ("train", "dev"):
+            varied(frame.filter(pl.col("split") == split)["label"], task, f"{split} label")
+
+    def encode(self, frame: pl.DataFrame, tokenizer: Tokenizer, task: Task, max_length: int, stride: int) -> Encoded:
+        tokenizer.enable_truncation(max_length, strategy="only_first")
+        builder = Builder()
+        pairs = [
+            (prompt, choice) for prompt, choices in frame.select("prompt", "choices").iter_rows() for choice in choices
+        ]
+        encodings = iter(tokenizer.encode_batch(pairs))
+        for split, choices, label in frame.select("split", "choices", "label").iter_rows():
+            builder.example(split, label=int(label))
+            for _ in choices:
+                encoding = next(encodings)
+                builder.sequence(encoding.ids, encoding.type_ids, {})
+        return builder.build()
+
+    def head(self, hidden: int, task: Task, dropout: float) -> nn.Module:
+        return LinearHead(hidden, 1, dropout)
+
+    def loss(self, head: nn.Module, hidden: Tensor, batch: Batch, encoded: Encoded) -> Tensor:
+        """Cross-entropy over each example's choices; all choices of an example are in the batch."""
+        scores = head(hidden[:, 0]).float().squeeze(-1)
+        examples, group = encoded.owner[batch.sequences].unique(return_inverse=True)
+        group = group.to(scores.device)
+        first = encoded.first_sequence()[encoded.owner[batch.sequences]]
+        place = (batch.sequences - first).to(scores.device)
+        table = scores.new_full((len(examples), int(place.max()) + 1), -torch.inf)
+        table = table.index_put((group, place), scores)
+        labels = encoded.by_example["label"][examples].to(scores.device)
+        return nn.functional.cross_entropy(table, labels, reduction="sum")
+
+    def outputs(self, head: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:
+        return head(hidden[:, 0]).float()
+
+    def decode(
+        self, frame: pl.DataFrame, task: Task, encoded: Encoded, examples: Tensor, outputs: list[Tensor]
+    ) -> pl.DataFrame:
+        first = encoded.first_sequence()
+        counts = (first[examples + 1] - first[examples]).tolist()
+        scores = torch.cat(outputs).split(counts)
+        golds = [[label] for label in frame["label"][examples.tolist()]]
+        return prediction_frame(frame, examples, [[str(int(s.argmax()))] for s in scores], golds)

@@ -1,0 +1,190 @@
+"""Extractive question answering: the best span over the windows of a context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import polars as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xlift.catalog import Task
+from xlift.errors import UserError
+from xlift.languages import SOURCE_LANGUAGE
+from xlift.metrics import floor
+from xlift.tasks.encoded import IGNORED, Batch, Builder, Encoded
+from xlift.tasks.family import Family, LinearHead, prediction_frame
+from xlift.tasks.windows import windows
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+LONGEST_ANSWER = 30
+"""Tokens of the longest answer considered (the usual limit of SQuAD readers)."""
+
+
+class Span(Family):
+    """Start and end of the answer in the context. A window without the whole answer points at the first token."""
+
+    name = "span"
+    outputs_by_token = True
+    columns: ClassVar[Mapping[str, pl.DataType]] = {
+        "context": pl.String(),
+        "question": pl.String(),
+        "answers": pl.List(pl.String()),
+        "answer_starts": pl.List(pl.Int64()),
+    }
+
+    def check_values(self, frame: pl.DataFrame, task: Task) -> None:
+        for identifier, context, answers, starts in frame.select(
+            "id", "context", "answers", "answer_starts"
+        ).iter_rows():
+            if not answers or len(answers) != len(starts):
+                raise UserError(f"data of {task.name}: example {identifier!r} has no answer or no offset; give both")
+            for answer, start in zip(answers, starts, strict=True):
+                if not answer or context[start : start + len(answer)] != answer:
+                    raise UserError(
+                        f"data of {task.name}: the answer {answer!r} of {identifier!r} is not at offset {start} of its "
+                        "context; correct the offset"
+                    )
+
+    def encode(self, frame: pl.DataFrame, tokenizer: Tokenizer, task: Task, max_length: int, stride: int) -> Encoded:
+        tokenizer.no_truncation()
+        builder = Builder()
+        texts = frame.select("question", "context").rows()
+        encodings = tokenizer.encode_batch(texts)
+        for row, encoding in zip(frame.iter_rows(named=True), encodings, strict=True):
+            builder.example(row["split"])
+            answer = (row["answer_starts"][0], row["answer_starts"][0] + len(row["answers"][0]))
+            self._add_windows(
+                builder,
+                encoding,
+                row["context"],
+                answer,
+                max_length,
+                stride,
+                f"{task.name}, example {row['id']!r}",
+            )
+        return builder.build()
+
+    def _add_windows(
+        self,
+        builder: Builder,
+        encoding: Encoding,
+        context: str,
+        answer: tuple[int, int],
+        max_length: int,
+        stride: int,
+        where: str,
+    ) -> None:
+        """Add the windows of one question and its context."""
+        inside = [i for i, part in enumerate(encoding.sequence_ids) if part == 1]
+        head, tail = range(inside[0]), range(inside[-1] + 1, len(encoding.ids))
+        room = max_length - len(head) - len(tail)
+        if room < max(1, stride + 1):
+            raise UserError(
+                f"{where}: the question leaves no room for its context in {max_length} tokens; raise max_length"
+            )
+        for window in windows([1] * len(inside), room, stride):
+            places = [*head, *(inside[i] for i in window), *tail]
+            spans = [_trimmed(context, encoding.offsets[i]) if encoding.sequence_ids[i] == 1 else None for i in places]
+            first = [IGNORED if span is None else span[0] for span in spans]
+            last = [IGNORED if span is None else span[1] for span in spans]
+            start, end = _target(spans, answer)
+            builder.sequence(
+                [encoding.ids[i] for i in places],
+                [encoding.type_ids[i] for i in places],
+                {"char_start": first, "char_end": last},
+                start=start,
+                end=end,
+            )
+
+    def head(self, hidden: int, task: Task, dropout: float) -> nn.Module:
+        return LinearHead(hidden, 2, dropout)
+
+    def loss(self, head: nn.Module, hidden: Tensor, batch: Batch, encoded: Encoded) -> Tensor:
+        scores = self._scores(head, hidden, batch)
+        start, end = (encoded.by_sequence[name][batch.sequences].to(hidden.device) for name in ("start", "end"))
+        losses = (
+            F.cross_entropy(scores[..., 0], start, reduction="sum"),
+            F.cross_entropy(scores[..., 1], end, reduction="sum"),
+        )
+        return (losses[0] + losses[1]) / 2
+
+    def _scores(self, head: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:
+        """Scores of start and end [sequences, tokens, 2]; only the first token and the context can be chosen."""
+        allowed = batch.by_token["char_start"] != IGNORED
+        allowed[:, 0] = True
+        return head(hidden).float().masked_fill(~allowed[..., None], torch.finfo(torch.float32).min)
+
+    def outputs(self, head: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:
+        return self._scores(head, hidden, batch)
+
+    def decode(
+        self, frame: pl.DataFrame, task: Task, encoded: Encoded, examples: Tensor, outputs: list[Tensor]
+    ) -> pl.DataFrame:
+        position = iter(zip(self.sequences(encoded, examples).tolist(), outputs, strict=True))
+        first = encoded.first_sequence()
+        contexts = frame["context"]
+        predictions = []
+        for example in examples.tolist():
+            best = (-torch.inf, "")
+            for _ in range(int(first[example]), int(first[example + 1])):
+                sequence, scores = next(position)
+                here = slice(encoded.offsets[sequence], encoded.offsets[sequence + 1])
+                score, span = best_span(
+                    scores, encoded.by_token["char_start"][here], encoded.by_token["char_end"][here]
+                )
+                if score > best[0]:
+                    best = (score, contexts[example][span[0] : span[1]])
+            predictions.append([best[1]])
+        return prediction_frame(frame, examples, predictions, frame["answers"][examples.tolist()].to_list())
+
+    def floor(self, frame: pl.DataFrame, task: Task, predictions: pl.DataFrame) -> float:
+        """Answering with the whole context."""
+        contexts = dict(frame.select("id", "context").iter_rows())
+        ordered = [contexts[identifier] for identifier in predictions["id"]]
+        return floor(task.metrics[0], predictions["gold"].to_list(), SOURCE_LANGUAGE, contexts=ordered)
+
+    def units(self, encoded: Encoded) -> Tensor:
+        first = encoded.first_sequence()
+        return first[1:] - first[:-1]
+
+
+def _trimmed(text: str, span: tuple[int, int]) -> tuple[int, int]:
+    """A token's characters without the white space some tokenizers count to it."""
+    start, end = span
+    while start < end and text[start].isspace():
+        start += 1
+    return start, end
+
+
+def _target(spans: list[tuple[int, int] | None], answer: tuple[int, int]) -> tuple[int, int]:
+    """Positions of the first and last token of the answer; (0, 0) where the window does not hold all of it."""
+    touching = [
+        i for i, s in enumerate(spans) if s is not None and s[0] < s[1] and s[0] < answer[1] and s[1] > answer[0]
+    ]
+    if not touching:
+        return 0, 0
+    begin, end = spans[touching[0]], spans[touching[-1]]
+    whole = begin is not None and end is not None and begin[0] <= answer[0] and end[1] >= answer[1]
+    return (touching[0], touching[-1]) if whole else (0, 0)
+
+
+def best_span(scores: Tensor, char_start: Tensor, char_end: Tensor) -> tuple[float, tuple[int, int]]:
+    """Best start and end token of one window: their summed score and the characters they cover.
+
+    `scores` [tokens, 2]; only tokens of the context (char_start not IGNORED), end not before start, at most
+    LONGEST_ANSWER tokens.
+    """
+    places = (char_start != IGNORED).nonzero().flatten()
+    start, end = scores[places, 0], scores[places, 1]
+    table = start[:, None] + end[None, :]
+    size = len(places)
+    allowed = torch.ones(size, size, dtype=torch.bool).triu().tril(LONGEST_ANSWER - 1)
+    table = table.masked_fill(~allowed, -torch.inf)
+    best = int(table.argmax())
+    i, j = int(places[best // size]), int(places[best % size])
+    return float(table.max()), (int(char_start[i]), int(char_end[j]))

@@ -1,0 +1,1 @@
+"""Training runs: exact budgets, batches of like length, checkpoints of trained weights only."""

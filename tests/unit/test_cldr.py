@@ -1,0 +1,559 @@
+"""The offline benchmark: its items, the held-out rule, and every task's examples."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlift.errors import UserError
+from xlift.languages import load_languages
+from xlift.sources import cldr
+from xlift.sources.cldr import TASK_NAMES, Example, build, covered_languages, prepare, source_version
+from xlift.sources.cldr_items import (
+    KINDS,
+    LANGUAGES,
+    connector_words,
+    items,
+    keys_by_kind,
+    kind_of,
+    list_patterns,
+    list_text,
+    list_tokens,
+    raw_names,
+    split_of,
+)
+
+ROOT = Path(__file__).parents[2]
+INTERMEDIATE = ("cldr_pairs", "cldr_choice", "cldr_qa")
+
+
+@cache
+def built(task: str) -> tuple[Example, ...]:
+    return tuple(build(task, LANGUAGES))
+
+
+@cache
+def prepared(task: str) -> pl.DataFrame:
+    return prepare(task, LANGUAGES)
+
+
+def shown_texts(example: Example) -> list[str]:
+    """Every text that an example shows, casefolded."""
+    values = [value for value in example.fields.values() if value is not None]
+    texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
+    return [str(text).casefold() for text in texts]
+
+
+# Languages
+
+
+def test_all_languages_of_the_table_but_haitian_creole() -> None:
+    table = load_languages(ROOT / "config" / "languages.csv")
+    covered = covered_languages(list(table))
+    assert len(covered) == 49
+    assert sorted(set(table) - set(covered)) == ["ht"]
+    assert covered == sorted(covered)
+    assert covered_languages(["tl", "ht", "de", "tl", "xx"]) == ["de", "tl"]
+
+
+def test_every_language_has_names_of_its_own() -> None:
+    for language in LANGUAGES:
+        assert len(items(language)) >= 150, language
+        for kind in ("territory", "language", "script", "currency"):
+            assert keys_by_kind(language, "test")[kind], (language, kind)
+
+
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_an_unknown_language_is_refused_in_one_sentence(task: str) -> None:
+    with pytest.raises(UserError) as error:
+        prepare(task, ["de", "ht"])
+    message = str(error.value)
+    assert message.startswith(f"The offline benchmark ({task}) has no names in ht; leave that out")
+    assert message.count(". ") == 0
+    assert message.endswith(".")
+
+
+@given(st.text(max_size=12).filter(lambda name: name not in TASK_NAMES))
+def test_an_unknown_task_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="choose one of cldr_retrieval, cldr_kind"):
+        prepare(name, ["en"])
+
+
+# Items
+
+
+def test_items_read_by_hand() -> None:
+    assert items("en")["territory:DE"] == "Germany"
+    assert items("de")["territory:DE"] == "Deutschland"
+    assert items("sw")["language:fr"] == "Kifaransa"
+    assert items("zh")["currency:USD"] == "美元"
+    assert items("fi")["unit:length-mile"] == "mailit"
+    assert items("tl")["territory:PH"] == "Pilipinas"
+
+
+def test_inherited_english_and_spanish_names_are_dropped() -> None:
+    # Haitian Creole inherits French ("Allemagne"); its own file holds one name
+    assert len(raw_names("ht")) <= 1
+    # Filipino's own file writes Germany as English does
+    assert raw_names("tl")["territory:DE"] == "Germany"
+    assert "territory:DE" not in items("tl")
+    # Wolof's own file has units in the short form only
+    assert not [key for key in raw_names("wo") if kind_of(key) == "unit"]
+    # Quechua's file holds Spanish: Etiopía, and miles in the singular
+    assert raw_names("qu")["territory:ET"] == "Etiopía"
+    assert raw_names("qu")["unit:length-inch"] == "pulgada"
+    assert {"territory:ET", "unit:length-inch"}.isdisjoint(items("qu"))
+    # German Kilometer is the English singular, Wolof's guarani its plural
+    assert raw_names("de")["unit:length-kilometer"] == "Kilometer"
+    assert "unit:length-kilometer" not in items("de")
+    assert raw_names("wo")["currency:PYG"] == "Paraguayan Guaranis"
+    assert "currency:PYG" not in items("wo")
+
+
+def test_reading_does_not_depend_on_what_babel_has_cached() -> None:
+    """Babel's cache keeps merged and unmerged data under one name: whoever comes first decides."""
+    code = (
+        "import sys; from babel import Locale, localedata\n"
+        "if sys.argv[1] == 'first': Locale('wo').territories, localedata.load('wo')\n"
+        "from xlift.sources.cldr_items import items, list_patterns\n"
+        "print(sorted(items('wo').items()), sorted(list_patterns('wo').items()))"
+    )
+    texts = [
+        subprocess.run([sys.executable, "-c", code, word], env=environment(), capture_output=True, check=True)
+        for word in ("first", "never")
+    ]
+    assert texts[0].stdout == texts[1].stdout
+    assert len(texts[0].stdout) > 1000
+
+
+def test_codes_that_name_nothing_are_no_items() -> None:
+    for key in (
+        "territory:ZZ",
+        "territory:XA",
+        "territory:XB",
+        "territory:QO",
+        "language:und",
+        "language:mul",
+        "language:zxx",
+        "language:de_AT",
+        "script:Zzzz",
+        "script:Zxxx",
+        "script:Zyyy",
+        "script:Zinh",
+        "currency:XXX",
+        "currency:XTS",
+        "currency:XAU",
+    ):
+        assert all(key not in items(language) for language in LANGUAGES), key
+
+
+def test_names_can_stand_in_an_enumeration() -> None:
+    assert "territory:MM" not in items("en")  # Myanmar (Burma)
+    assert "territory:TT" not in items("en")  # Trinidad & Tobago
+    assert "currency:AFA" not in items("en")  # Afghan Afghani (1927-2002)
+    for language in LANGUAGES:
+        connectors = set(connector_words(language))
+        for key, name in items(language).items():
+            assert not set("()[],،、;/&（）0123456789") & set(name), (language, key, name)
+            assert not connectors & {word.casefold() for word in name.split()}, (language, key, name)
+            assert name == name.strip()
+            assert 0 < len(name) <= 48
+
+
+def test_no_two_items_of_a_language_share_a_name() -> None:
+    for language in LANGUAGES:
+        names = [name.casefold() for name in items(language).values()]
+        assert len(names) == len(set(names)), language
+    assert items("en")["language:ar"] == "Arabic"  # the script of that name yields
+    assert "script:Arab" not in items("en")
+    assert {"territory:NR", "language:na"}.isdisjoint(items("en"))  # Nauru, both
+
+
+def test_no_name_is_english_for_anything() -> None:
+    english = {name.casefold() for name in items("en").values()}
+    for language in LANGUAGES:
+        if language != "en":
+            assert english.isdisjoint(name.casefold() for name in items(language).values()), language
+
+
+def test_item_splits() -> None:
+    # the first 8 bytes of sha256 as a share of 2**64, computed with coreutils' sha256sum
+    assert split_of("territory:DE") == "train"  # 0x51d0c01a... is .3196
+    assert split_of("language:sw") == "test"  # 0xbda0f94c... is .7407
+    assert split_of("unit:length-mile") == "test"  # 0xad437cf1... is .6768
+    counts = Counter(split_of(key) for key in items("en"))
+    total = len(items("en"))
+    assert counts["train"] / total == pytest.approx(0.5, abs=0.04)
+    assert counts["dev"] / total == pytest.approx(0.1, abs=0.03)
+    assert counts["test"] / total == pytest.approx(0.4, abs=0.04)
+
+
+@given(st.text())
+def test_every_key_has_one_split(key: str) -> None:
+    if key.isprintable():  # lone surrogates are no text
+        assert split_of(key) == split_of(key)
+        assert split_of(key) in ("train", "dev", "test")
+
+
+# List patterns
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("en", "A, B, and C"),
+        ("de", "A, B und C"),
+        ("zh", "A、B和C"),
+        ("ja", "A、B、C"),
+        ("ar", "A وB وC"),
+        ("th", "A B และC"),
+        ("my", "A - Bနှင့် C"),
+        ("ml", "A, B, C എന്നിവ"),
+        ("wo", "A, B, C"),
+    ],
+)
+def test_enumerations_by_hand(language: str, expected: str) -> None:
+    assert list_text(["A", "B", "C"], language) == expected
+
+
+def test_two_items_have_a_pattern_of_their_own() -> None:
+    assert list_text(["A", "B"], "en") == "A and B"
+    assert list_text(["A", "B"], "yo") == "A àtiB"
+    assert list_text(["A"], "de") == "A"
+    assert list_patterns("de")["start"] == "{0}, {1}"  # root's: German's own file has only "end" and "2"
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("de", "A a , B und C"),
+        ("en", "A a , B , and C"),
+        ("zh", "A a 、 B 和 C"),
+        ("fa", "A a ، B ، و C"),
+        ("he", "A a , B ו C"),
+        ("ml", "A a , B , C എന്നിവ"),
+    ],
+)
+def test_connectors_are_tokens_of_their_own(language: str, expected: str) -> None:
+    names = [[("A", "B-X"), ("a", "I-X")], [("B", "B-X")], [("C", "O")]]
+    pairs = list_tokens(names, language)
+    assert [token for token, _ in pairs] == expected.split()
+    assert [tag for token, tag in pairs if token in ("A", "a", "B", "C")] == ["B-X", "I-X", "B-X", "O"]
+    assert {tag for token, tag in pairs if token not in ("A", "a", "B", "C")} == {"O"}
+
+
+@given(
+    st.lists(st.text("abcdé字", min_size=1, max_size=5), min_size=1, max_size=6), st.sampled_from(LANGUAGES)
+)
+def test_tokens_and_text_agree(names: list[str], language: str) -> None:
+    text = list_text(names, language)
+    tokens = [token for token, _ in list_tokens([[(name, "O")] for name in names], language)]
+    assert "".join(tokens) == "".join(text.split()).replace("\u200f", "")
+    place = 0
+    for name in names:
+        place = text.index(name, place) + len(name)  # every name, in order
+
+
+# The held-out rule
+
+
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_items_of_an_example_are_of_its_split(task: str) -> None:
+    for example in built(task):
+        assert example.keys
+        for key in example.keys:
+            assert split_of(key) == example.split, (task, example.id)
+
+
+def test_no_item_trained_on_for_any_task_is_scored_for_any_task_in_any_language() -> None:
+    keys: dict[str, set[str]] = {"train": set(), "dev": set(), "test": set()}
+    for task in TASK_NAMES:
+        for example in built(task):
+            keys[example.split].update(example.keys)
+    assert keys["train"].isdisjoint(keys["test"])
+    assert keys["train"].isdisjoint(keys["dev"])
+    assert keys["dev"].isdisjoint(keys["test"])
+    assert len(keys["train"]) > 600
+
+
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_the_keys_of_an_example_are_the_names_it_shows(task: str) -> None:
+    for example in built(task):
+        if task == "cldr_entities":
+            tokens = example.fields["tokens"]
+            assert isinstance(tokens, list)
+            for key in example.keys:
+                assert set(items(example.language)[key].split()) <= set(tokens)
+        else:
+            texts = shown_texts(example)
+            for key in example.keys:
+                name = items(example.language)[key].casefold()
+                assert any(name in text for text in texts), (example.id, key)
+
+
+def test_no_english_training_name_is_a_test_name_in_any_language() -> None:
+    train = {name.casefold() for key, name in items("en").items() if split_of(key) == "train"}
+    for task in ("cldr_retrieval", "cldr_kind"):
+        field = "text" if task == "cldr_retrieval" else "text_a"
+        for example in built(task):
+            if example.split == "test":
+                assert str(example.fields[field]).casefold() not in train, (
+                    task,
+                    example.language,
+                    example.id,
+                )
+
+
+# Frames
+
+
+@pytest.mark.parametrize(
+    ("task", "columns"),
+    [
+        (
+            "cldr_retrieval",
+            {"role": pl.String, "text": pl.String, "pool": pl.String, "gold": pl.List(pl.String)},
+        ),
+        ("cldr_kind", {"text_a": pl.String, "text_b": pl.String, "label": pl.String}),
+        ("cldr_entities", {"tokens": pl.List(pl.String), "tags": pl.List(pl.String)}),
+        ("cldr_pairs", {"text_a": pl.String, "text_b": pl.String, "label": pl.String}),
+        ("cldr_choice", {"prompt": pl.String, "choices": pl.List(pl.String), "label": pl.String}),
+        (
+            "cldr_qa",
+            {
+                "context": pl.String,
+                "question": pl.String,
+                "answers": pl.List(pl.String),
+                "answer_starts": pl.List(pl.Int64),
+            },
+        ),
+    ],
+)
+def test_schema(task: str, columns: dict[str, object]) -> None:
+    frame = prepared(task)
+    assert dict(frame.schema) == {"split": pl.String, "language": pl.String, "id": pl.String, **columns}
+    for column in frame.columns:
+        if (task, column) != ("cldr_kind", "text_b"):
+            assert frame[column].null_count() == 0, column
+    assert not frame.select("split", "language", "id").is_duplicated().any()
+    assert frame.equals(frame.sort("split", "language", "id"))
+
+
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_train_and_dev_are_english_and_test_is_every_language(task: str) -> None:
+    frame = prepared(task)
+    assert set(frame.filter(pl.col("split") != "test")["language"]) <= {"en"}
+    expected = {"en"} if task in INTERMEDIATE else set(LANGUAGES)
+    assert set(frame.filter(pl.col("split") == "test")["language"]) == expected
+    splits = {"test"} if task == "cldr_retrieval" else {"train", "dev", "test"}
+    assert set(frame["split"]) == splits
+
+
+@pytest.mark.parametrize("task", TASK_NAMES)
+def test_no_example_twice_in_a_split(task: str) -> None:
+    frame = prepared(task)
+    targets = ("id", "label", "tags", "gold", "answers", "answer_starts")
+    inputs = [name for name in frame.columns if name not in targets]
+    seen = Counter(repr(row) for row in frame.select(inputs).rows())
+    assert max(seen.values()) == 1
+
+
+def test_a_language_has_the_same_examples_whatever_is_asked_for_beside_it() -> None:
+    for task in ("cldr_retrieval", "cldr_kind", "cldr_entities"):
+        few = prepare(task, ["yo", "de", "yo"])
+        mine = pl.col("language").is_in(["de", "yo"])
+        assert few.filter(mine).equals(prepared(task).filter(mine))
+    assert prepare("cldr_pairs", ["yo"]).equals(prepared("cldr_pairs"))
+
+
+def environment(seed: str = "0") -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed}
+
+
+def test_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, hashlib, pathlib; from xlift.sources import cldr\n"
+        "for task in cldr.TASK_NAMES:\n"
+        "    path = pathlib.Path(sys.argv[1]) / task\n"
+        "    cldr.prepare(task, cldr.LANGUAGES).write_parquet(path)\n"
+        "    print(task, hashlib.sha256(path.read_bytes()).hexdigest())\n"
+    )
+    outputs = []
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(folder)],
+            env=environment(seed),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        outputs.append(done.stdout)
+    assert outputs[0] == outputs[1]
+    assert outputs[0].count("\n") == len(TASK_NAMES)
+
+
+def test_source_version_does_not_import_babel() -> None:
+    code = "import sys; from xlift.sources import cldr; print(cldr.source_version(), 'babel' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == f"{source_version()} False"
+    assert source_version()["source"] == "cldr"
+    assert source_version()["reader"] == cldr.READER_VERSION
+
+
+# Tasks
+
+
+def test_retrieval() -> None:
+    frame = prepared("cldr_retrieval")
+    documents = frame.filter(pl.col("role") == "document")
+    queries = frame.filter(pl.col("role") == "query")
+    assert set(documents["language"]) == {"en"}
+    assert documents["gold"].list.len().max() == 0
+    assert documents["text"].n_unique() == documents.height
+    assert set(documents["id"]) == {
+        key for key in items("en") if split_of(key) == "test" and kind_of(key) in ("territory", "language")
+    }
+    assert set(queries["language"]) == set(LANGUAGES) - {"en"}
+    assert set(frame["pool"]) == {"en"}
+    for row in queries.iter_rows(named=True):
+        assert row["gold"] == [row["id"]]
+        assert row["text"] == items(row["language"])[row["id"]]
+    assert set(queries["id"]) <= set(documents["id"])
+    assert queries.group_by("language").len()["len"].max() == 100
+    # as parallel as can be: languages that name everything have nearly the same queries
+    chosen = [set(queries.filter(pl.col("language") == language)["id"]) for language in ("hi", "ru", "te")]
+    assert len(set.intersection(*chosen)) >= 80
+
+
+def balance(frame: pl.DataFrame) -> Counter[str]:
+    return Counter(frame["label"].to_list())
+
+
+def test_kind() -> None:
+    frame = prepared("cldr_kind")
+    assert set(frame["label"]) == set(KINDS)
+    assert all(row["label"] == kind_of(row["id"]) for row in frame.iter_rows(named=True))
+    assert frame["text_b"].null_count() == frame.height
+    train = balance(frame.filter(pl.col("split") == "train"))
+    everything = {kind: len(keys) for kind, keys in keys_by_kind("en", "train").items()}
+    second = sorted(everything.values())[-2]
+    assert train == {kind: min(count, second) for kind, count in everything.items()}
+    assert balance(frame.filter(pl.col("split") == "dev")).most_common(1)[0][1] <= 25
+    english = balance(frame.filter((pl.col("split") == "test") & (pl.col("language") == "en")))
+    assert set(english.values()) == {20}
+    sizes = frame.filter(pl.col("split") == "test").group_by("language").len()["len"]
+    assert sizes.max() == 100
+    wolof = balance(frame.filter((pl.col("split") == "test") & (pl.col("language") == "wo")))
+    assert wolof["unit"] == 0
+    # one script and three currencies of its own; the rest is shared out evenly
+    assert wolof == {"territory": 53, "language": 43, "currency": 3, "script": 1}
+
+
+def test_entities_are_iob2_and_their_tags_say_what_they_are() -> None:
+    for example in built("cldr_entities"):
+        tokens, tags = example.fields["tokens"], example.fields["tags"]
+        assert isinstance(tokens, list)
+        assert isinstance(tags, list)
+        assert len(tokens) == len(tags)
+        assert all(token and not any(letter.isspace() for letter in token) for token in tokens)
+        previous = "O"
+        for tag in tags:
+            if tag.startswith("I-"):
+                assert previous[2:] == tag[2:]
+            previous = tag
+        spans = [(kind_of(key), len(items(example.language)[key].split())) for key in example.keys]
+        expected = [(kind.upper(), size) for kind, size in spans if kind in cldr.ENTITY_KINDS]
+        assert entity_spans(tags) == expected
+        assert expected
+        assert 2 <= len(example.keys) == len(set(example.keys)) <= 5
+
+
+def entity_spans(tags: Sequence[str]) -> list[tuple[str, int]]:
+    spans: list[tuple[str, int]] = []
+    for tag in tags:
+        if tag.startswith("B-"):
+            spans.append((tag[2:], 1))
+        elif tag.startswith("I-"):
+            spans[-1] = (spans[-1][0], spans[-1][1] + 1)
+    return spans
+
+
+def test_entities_use_the_languages_patterns_and_have_the_stated_sizes() -> None:
+    frame = prepared("cldr_entities")
+    sizes = {(split, language): n for split, language, n in frame.group_by("split", "language").len().rows()}
+    assert sizes == {("train", "en"): 2000, ("dev", "en"): 100, **{("test", code): 60 for code in LANGUAGES}}
+    test = frame.filter(pl.col("split") == "test")
+    for language, word in (("de", "und"), ("zh", "、"), ("zh", "和"), ("ar", "و"), ("en", "and")):
+        tokens = [token for each in test.filter(pl.col("language") == language)["tokens"] for token in each]
+        assert word in tokens
+    labels = Counter(tag[2:] for tags in test["tags"] for tag in tags if tag.startswith("B-"))
+    assert set(labels) == {"TERRITORY", "LANGUAGE", "CURRENCY"}
+    assert min(labels.values()) > 0.25 * sum(labels.values())
+
+
+def test_pairs_are_labelled_by_what_they_show() -> None:
+    for example in built("cldr_pairs"):
+        *listed, asked = example.keys
+        assert 3 <= len(listed) == len(set(listed)) <= 4
+        (kind,) = {kind_of(key) for key in listed}
+        expected = "listed" if asked in listed else "same_kind" if kind_of(asked) == kind else "other_kind"
+        assert example.fields["label"] == expected
+        assert example.fields["text_a"] == list_text([items("en")[key] for key in listed], "en")
+        assert example.fields["text_b"] == items("en")[asked]
+        inside = str(example.fields["text_b"]).casefold() in str(example.fields["text_a"]).casefold()
+        assert inside == (expected == "listed")
+
+
+@pytest.mark.parametrize(("task", "classes"), [("cldr_pairs", 3), ("cldr_choice", 4)])
+def test_intermediate_labels_are_balanced(task: str, classes: int) -> None:
+    for split, count in {"train": 6000, "dev": 200, "test": 200}.items():
+        labels = balance(prepared(task).filter(pl.col("split") == split))
+        assert sum(labels.values()) == count
+        assert len(labels) == classes
+        assert max(labels.values()) - min(labels.values()) <= 1
+
+
+def test_choice_has_one_option_of_the_kind() -> None:
+    for example in built("cldr_choice"):
+        prompt, choices = example.keys[:3], example.keys[3:]
+        (kind,) = {kind_of(key) for key in prompt}
+        kinds = [kind_of(key) for key in choices]
+        assert [str(place) for place, each in enumerate(kinds) if each == kind] == [example.fields["label"]]
+        assert len(set(kinds)) == 4
+        assert len(set(example.keys)) == 7
+        assert example.fields["choices"] == [items("en")[key] for key in choices]
+
+
+def test_answers_are_where_they_say_and_nowhere_else() -> None:
+    nouns = {noun: kind for kind, noun in cldr._NOUNS.items()}
+    questions = Counter(example.fields["question"] for example in built("cldr_qa"))
+    assert len(questions) == 4 * len(KINDS)
+    for example in built("cldr_qa"):
+        context, question = str(example.fields["context"]), str(example.fields["question"])
+        answers, starts = example.fields["answers"], example.fields["answer_starts"]
+        assert isinstance(answers, list)
+        assert isinstance(starts, list)
+        assert len(answers) == len(starts) == 1
+        answer, start = answers[0], starts[0]
+        assert context[start : start + len(answer)] == answer
+        assert context.casefold().count(answer.casefold()) == 1
+        asked = max((noun for noun in nouns if noun in question), key=len)
+        of_kind = [key for key in example.keys if kind_of(key) == nouns[asked]]
+        assert [items("en")[key] for key in of_kind] == [answer]
+        assert 4 <= len(example.keys) == len(set(example.keys)) <= 6
+        if nouns[asked] in ("language", "script"):
+            assert {"language", "script"} - {kind_of(key) for key in example.keys}

@@ -1,0 +1,76 @@
+# The study, its grid, and the helpers that rules use for inputs and params.
+
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from xlift.catalog import CATALOG, NONE
+from xlift.errors import UserError
+from xlift.grid import (
+    Cell,
+    Grid,
+    Intermediate,
+    analysis_specification,
+    as_param,
+    report_specification,
+)
+from xlift.study import parse_study, read_yaml
+
+STUDY_FILE = str(workflow.configfiles[-1]) if workflow.configfiles else "--config"
+
+try:
+    for _file in workflow.configfiles:
+        read_yaml(Path(_file))  # Snakemake's own reader lets a repeated key through.
+    STUDY = parse_study(config, STUDY_FILE)
+    GRID = Grid(STUDY, STUDY_FILE)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    study=STUDY.study,
+    task="|".join(GRID.tasks),
+    inter="|".join([NONE, *STUDY.intermediates]),
+    target="|".join(STUDY.targets),
+    budget=r"x[0-9][0-9.e+-]*",
+    seed=r"[0-9]+",
+
+
+def run_of(wildcards):
+    return Intermediate(
+        wildcards.inter,
+        float(wildcards.budget.removeprefix("x")),
+        int(wildcards.seed),
+    )
+
+
+def cell_of(wildcards):
+    return Cell(wildcards.target, run_of(wildcards))
+
+
+def intermediate_manifest(wildcards):
+    """Manifest of the intermediate run a cell starts from; nothing for the baseline."""
+    if wildcards.inter == NONE:
+        return []
+    return "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json"
+
+
+def target_manifest(wildcards):
+    """Manifest of a cell's target run; nothing where the target is not trained."""
+    if not CATALOG[wildcards.target].trained:
+        return []
+    return "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json"
+
+
+def last_manifest(wildcards):
+    """Manifest of the last run before a cell's predictions; nothing for the untrained encoder."""
+    return target_manifest(wildcards) or intermediate_manifest(wildcards)
+
+
+def cell_files(pattern, cells):
+    """Paths of the given cells, in the grid's order."""
+    return [pattern.format(study=STUDY.study, **cell.wildcards) for cell in cells]
+
+
+def memory_of_training(wildcards, attempt):
+    return 3000 * attempt

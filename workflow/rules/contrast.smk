@@ -1,0 +1,21 @@
+localrules:
+    estimate_contrasts,
+
+
+rule estimate_contrasts:
+    input:
+        scores="results/{study}/scores.parquet",
+        languages="config/languages.csv",
+    output:
+        gains="results/{study}/gains.parquet",
+        contrasts="results/{study}/contrasts.parquet",
+    log:
+        "results/{study}/logs/estimate_contrasts.log",
+    benchmark:
+        "results/{study}/benchmarks/estimate_contrasts.tsv"
+    conda:
+        "../../envs/xlift.yaml"
+    params:
+        specification=as_param(analysis_specification(STUDY)),
+    script:
+        "../scripts/estimate_contrasts.py"

@@ -1,0 +1,65 @@
+localrules:
+    score_cell,
+    collect_scores,
+    collect_runs,
+
+
+rule score_cell:
+    input:
+        predictions="results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
+        intermediate=intermediate_manifest,
+        target=target_manifest,
+    output:
+        scores="results/{study}/scores/{target}/{inter}/{budget}/seed{seed}.parquet",
+    log:
+        "results/{study}/logs/score_cell/{target}/{inter}/{budget}/seed{seed}.log",
+    benchmark:
+        "results/{study}/benchmarks/score_cell/{target}/{inter}/{budget}/seed{seed}.tsv"
+    conda:
+        "../../envs/xlift.yaml"
+    params:
+        specification=lambda wildcards: as_param(
+            GRID.score_specification(cell_of(wildcards))
+        ),
+    script:
+        "../scripts/score_cell.py"
+
+
+rule collect_scores:
+    input:
+        cells=cell_files(
+            "results/{study}/scores/{target}/{inter}/{budget}/seed{seed}.parquet",
+            GRID.cells,
+        ),
+    output:
+        scores="results/{study}/scores.parquet",
+    log:
+        "results/{study}/logs/collect_scores.log",
+    benchmark:
+        "results/{study}/benchmarks/collect_scores.tsv"
+    conda:
+        "../../envs/xlift.yaml"
+    script:
+        "../scripts/collect_scores.py"
+
+
+rule collect_runs:
+    input:
+        intermediates=cell_files(
+            "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
+            GRID.intermediates,
+        ),
+        targets=cell_files(
+            "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
+            GRID.target_runs(),
+        ),
+    output:
+        runs="results/{study}/runs.parquet",
+    log:
+        "results/{study}/logs/collect_runs.log",
+    benchmark:
+        "results/{study}/benchmarks/collect_runs.tsv"
+    conda:
+        "../../envs/xlift.yaml"
+    script:
+        "../scripts/collect_runs.py"

@@ -1,0 +1,21 @@
+"""Predict a cell in every language."""
+
+import json
+from typing import TYPE_CHECKING
+
+from xlift.jobs import logged
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with logged(snakemake.log[0]):
+    from xlift.jobs.predict import predict_job
+
+    predict_job(
+        json.loads(snakemake.params.specification),
+        snakemake.input.encoder,
+        snakemake.input.encoded,
+        snakemake.input.examples,
+        snakemake.input.get("model") or None,
+        snakemake.output.predictions,
+    )

@@ -1,0 +1,21 @@
+"""Train one intermediate or target run."""
+
+import json
+from typing import TYPE_CHECKING
+
+from xlift.jobs import logged
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with logged(snakemake.log[0]):
+    from xlift.jobs.train import train_job
+
+    train_job(
+        json.loads(snakemake.params.specification),
+        snakemake.input.encoder,
+        snakemake.input.encoded,
+        snakemake.input.examples,
+        snakemake.input.get("parent") or None,
+        snakemake.output.manifest,
+    )
