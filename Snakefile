@@ -3,7 +3,8 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-if "study" not in config:
+# A study file given on the command line stands alone; only `--config` changes the default study.
+if not workflow.configfiles:
 
     configfile: "config/config.yaml"
 

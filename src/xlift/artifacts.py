@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +81,8 @@ def publish_folder(folder: Path, write: Callable[[Path], Any], facts: Mapping[st
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
+    for left_over in folder.glob(".staging.*"):
+        shutil.rmtree(left_over)  # of a job that was killed
     staging = folder / f".staging.{os.getpid()}"
     staging.mkdir()
     try:
@@ -91,9 +94,7 @@ def publish_folder(folder: Path, write: Callable[[Path], Any], facts: Mapping[st
                 os.fsync(stream.fileno())
             os.replace(path, folder / path.name)
     finally:
-        for path in staging.iterdir():
-            path.unlink()
-        staging.rmdir()
+        shutil.rmtree(staging)
     manifest = {**facts, "files": files}
     publish_json(folder / MANIFEST, manifest)
     return manifest
@@ -113,6 +114,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise UserError(f"{path}: lists no files; delete the folder {folder} and run the workflow again")
     return manifest
+
+
+def holds(path: Path, expected: str) -> bool:
+    """Whether a published manifest or parquet table was made for the specification with fingerprint `expected`."""
+    try:
+        if path.suffix == ".json":
+            return bool(json.loads(path.read_text(encoding="utf-8"))["fingerprint"] == expected)
+        # A parquet file ends in its metadata, their length (4 bytes, little-endian) and "PAR1". Read by hand: this
+        # runs for every cell while the Snakefile is parsed, where polars would be a slow import.
+        with path.open("rb") as stream:
+            stream.seek(-8, os.SEEK_END)
+            size = int.from_bytes(stream.read(4), "little")
+            stream.seek(-8 - size, os.SEEK_END)
+            return expected.encode() in stream.read(size)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def verified(folder: Path, name: str, manifest: Mapping[str, Any] | None = None) -> Path:

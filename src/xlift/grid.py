@@ -155,7 +155,13 @@ class Grid:
     def data_specification(self, task: str) -> Specification:
         """What a task's prepared examples depend on: source and languages."""
         languages = self.study.target_languages(task) if task in self.study.targets else list(CATALOG[task].languages)
-        return {**self._source(task), "kind": "data", "task": task, "languages": languages}
+        return {
+            "kind": "data",
+            "version": STAGE_VERSIONS["data"],
+            "source": source_version(CATALOG[task].source),
+            "task": task,
+            "languages": languages,
+        }
 
     def encode_specification(self, task: str) -> Specification:
         """What a task's token ids depend on: examples, tokenizer, lengths."""
@@ -219,9 +225,10 @@ class Grid:
         recipe = resolved_recipe(self.study, entry)
         method = self.study.trainable.method
         return {
-            **self._source(task),
             "kind": kind,
-            "version": STAGE_VERSIONS["train"],
+            # The English rows and their tokens, without the languages that only scoring reads.
+            "version": {stage: STAGE_VERSIONS[stage] for stage in ("data", "encode", "train")},
+            "source": source_version(entry.source),
             "task": task,
             "labels": list(entry.labels),
             "encoder": self._encoder_fingerprint,
@@ -231,9 +238,6 @@ class Grid:
             "recipe": {**asdict(recipe), "learning_rate": recipe.learning_rate[method], "steps": steps},
             "seed": seed,
         }
-
-    def _source(self, task: str) -> dict[str, Any]:
-        return {"source": source_version(CATALOG[task].source), "version": STAGE_VERSIONS["data"]}
 
     @cached_property
     def _encoder_fingerprint(self) -> str:

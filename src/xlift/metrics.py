@@ -43,7 +43,8 @@ def _row_problem(shape: Shape, prediction: Sequence[str] | None, gold: Sequence[
             return f"the {side} holds a null"
         if not all(isinstance(value, str) for value in values):
             return f"the {side} is not a list of strings"
-    assert prediction is not None and gold is not None
+    assert prediction is not None
+    assert gold is not None
     if not gold:
         return "the gold is empty"
     if shape == "tags":
@@ -356,9 +357,6 @@ def score_predictions(predictions: pl.DataFrame, metric: str) -> pl.DataFrame:
         scores.append((language, metric, score, len(rows)))
     schema = {"language": pl.String, "metric": pl.String, "score": pl.Float64, "n": pl.Int64}
     return pl.DataFrame(scores, schema=schema, orient="row").sort("language")
-
-
-# --- Floors ---
 
 
 def _most_frequent(labels: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,14 +28,19 @@ from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_]{0,63}$"
+LARGEST_NUMBER = 1e12
+"""No setting is anywhere near: beyond it are slips of the pen, and numbers that overflow later."""
+LARGEST_BUDGET = 10_000.0
 
 
 def _number(value: Any) -> Any:
     """Refuse what pydantic would quietly turn into a number: true, "1"."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{value!r} is not a number; write a number without quotes")
-    if not math.isfinite(value):
-        raise ValueError(f"{value} is not finite; write a plain number")
+    # Compared, because an integer of hundreds of digits has no float to ask about.
+    if not -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
+        what = "not finite" if isinstance(value, float) and not math.isfinite(value) else "out of range"
+        raise ValueError(f"the number is {what}; write a plain one")
     return value
 
 
@@ -77,6 +83,9 @@ class Trainable(Block):
     alpha: Number = Field(16.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank.")
     dropout: Number = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
     freeze_word_embeddings: bool = Field(True, description="Leave word embeddings untrained in `full` fine-tuning.")
+    layers: Count | None = Field(
+        None, ge=1, le=1024, description="Train only this many of the uppermost layers; unset trains all."
+    )
 
 
 class Training(Block):
@@ -95,8 +104,8 @@ class Training(Block):
 class RecipeOverride(Block):
     """Departures from a task's recipe in the catalog."""
 
-    steps: Count | None = Field(None, ge=1, description="Optimiser steps of the reference budget.")
-    batch_size: Count | None = Field(None, ge=1, description="Examples an optimiser step.")
+    steps: Count | None = Field(None, ge=1, le=10_000_000, description="Optimiser steps of the reference budget.")
+    batch_size: Count | None = Field(None, ge=1, le=65_536, description="Examples an optimiser step.")
     learning_rate: Number | None = Field(None, gt=0, le=1, description="Peak learning rate.")
     max_length: Count | None = Field(None, ge=8, le=8192, description="Longest sequence, in tokens.")
 
@@ -175,6 +184,10 @@ class Study(Block):
         for value in values:
             if value <= 0:
                 raise ValueError(f"{value:g} is not a budget; a budget is above 0 (the baseline `none` is implied)")
+            if value > LARGEST_BUDGET:
+                raise ValueError(
+                    f"{value:g} is not a budget; a budget is at most {LARGEST_BUDGET:g} times the reference"
+                )
         return values
 
     @model_validator(mode="after")
@@ -217,8 +230,12 @@ class _Loader(yaml.SafeLoader):
 def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     seen: set[Hashable] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
-        if not isinstance(key, Hashable) or key in seen:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(None, None, "a key is a list or mapping", key_node.start_mark)
+        if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
         seen.add(key)
     return yaml.SafeLoader.construct_mapping(loader, node)
@@ -239,7 +256,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error}); give a UTF-8 YAML file") from None
     try:
         content = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    # PyYAML's constructors of tagged values raise all of these for a value that is not of its tag.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = " ".join((getattr(error, "problem", None) or str(error)).split())
@@ -255,6 +273,21 @@ def parse_study(settings: Mapping[str, Any], file: str) -> Study:
         return Study.model_validate(dict(settings))
     except ValidationError as error:
         raise UserError(f"{file}: {_first_problem(error)}") from None
+
+
+def typed_overrides(value: Any) -> Any:
+    """Snakemake's `--config` values with numbers, truth values and nulls inside lists and mappings read as in YAML."""
+    if isinstance(value, Mapping):
+        return {key: typed_overrides(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [typed_overrides(entry) for entry in value]
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return int(value)
+        with suppress(ValueError):
+            return float(value)
+        return {"true": True, "false": False, "null": None}.get(value, value)
+    return value
 
 
 def load_study(path: Path) -> Study:

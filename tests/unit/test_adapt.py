@@ -1,4 +1,4 @@
-"""What is trained: adapters against PEFT, full fine-tuning with frozen word embeddings, and their states."""
+"""What is trained: adapters by PEFT, full fine-tuning with frozen word embeddings, and their states."""
 
 from __future__ import annotations
 
@@ -104,37 +104,26 @@ def test_same_seed_same_bytes(folder):
     assert states[0] != states[2]
 
 
-def test_lora_is_pefts(folder):
-    """Forward pass and gradients equal those of PEFT's own layers with the same adapter weights."""
-    from peft import LoraConfig, inject_adapter_in_model
+def test_stored_adapters_are_pefts(folder):
+    """PEFT's own loader takes the stored state by its names, and its own layers give the same output."""
+    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 
     ours, theirs = loaded(folder), loaded(folder)
     make_trainable(ours, LORA, seed=1)
     train(ours)
     body = getattr(theirs, "backbone", theirs)
     config = LoraConfig(r=LORA.rank, lora_alpha=LORA.alpha, target_modules=adapted_layers(theirs))
+    body.peft_config = {"default": config}
     inject_adapter_in_model(config, body)
-    parameters = {
-        name.replace(".default", ""): parameter
-        for name, parameter in body.named_parameters()
-        if ".lora_" in name
-    }
-    state = trained_state(ours)
-    assert parameters.keys() == state.keys()
-    for name, parameter in parameters.items():
-        parameter.data.copy_(state[name])
-    outputs = [ours(tokens()), theirs(tokens())]
-    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=0)
-    for output in outputs:
-        output[..., 0].sum().backward()
-    for name, parameter in getattr(ours, "backbone", ours).named_parameters():
-        if ".lora_" in name:
-            torch.testing.assert_close(parameter.grad, parameters[name].grad, atol=1e-4, rtol=1e-4)
+    untrained = theirs(tokens())
+    outcome = set_peft_model_state_dict(body, trained_state(ours))
+    assert not outcome.unexpected_keys
+    assert not any("lora_" in name for name in outcome.missing_keys)
+    assert (theirs(tokens()) - untrained).abs().max() > 1e-3
+    torch.testing.assert_close(ours(tokens()), theirs(tokens()), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "trainable", [LORA, FULL, Trainable(method="full", freeze_word_embeddings=False)], ids=str
-)
+@pytest.mark.parametrize("trainable", [LORA, FULL, Trainable(method="full", freeze_word_embeddings=False)], ids=str)
 def test_merged_and_reloaded_equal_the_trained(folder, trainable):
     encoder = loaded(folder)
     make_trainable(encoder, trainable, seed=1)
@@ -164,11 +153,12 @@ def test_lora_over_bfloat16_weights(folder):
     encoder = loaded(folder, torch.bfloat16)
     make_trainable(encoder, LORA, seed=1)
     assert {p.dtype for p in encoder.parameters() if p.requires_grad} == {torch.float32}
-    plain = encoder(tokens())
     with torch.autocast("cpu", torch.bfloat16):
         cast = encoder(tokens())
-    assert plain.dtype == cast.dtype == torch.bfloat16
-    torch.testing.assert_close(plain, cast, atol=0.05, rtol=0)
+    assert cast.dtype == torch.bfloat16
+    exact = loaded(folder)
+    make_trainable(exact, LORA, seed=1)
+    torch.testing.assert_close(cast.float(), exact(tokens()), atol=0.1, rtol=0)
     cast.float().square().sum().backward()
     assert all(p.grad.dtype == torch.float32 for p in encoder.parameters() if p.requires_grad)
 

@@ -18,7 +18,17 @@ from hypothesis import strategies as st
 from xlift.errors import UserError
 from xlift.languages import load_languages
 from xlift.sources import cldr
-from xlift.sources.cldr import TASK_NAMES, Example, build, covered_languages, prepare, source_version
+from xlift.sources.cldr import (
+    ENTITY_SENTENCES,
+    NAMES_PER_LANGUAGE,
+    QUERIES_PER_LANGUAGE,
+    TASK_NAMES,
+    Example,
+    build,
+    covered_languages,
+    prepare,
+    source_version,
+)
 from xlift.sources.cldr_items import (
     KINDS,
     LANGUAGES,
@@ -433,10 +443,10 @@ def test_retrieval() -> None:
         assert row["gold"] == [row["id"]]
         assert row["text"] == items(row["language"])[row["id"]]
     assert set(queries["id"]) <= set(documents["id"])
-    assert queries.group_by("language").len()["len"].max() == 100
+    assert queries.group_by("language").len()["len"].max() == QUERIES_PER_LANGUAGE
     # as parallel as can be: languages that name everything have nearly the same queries
     chosen = [set(queries.filter(pl.col("language") == language)["id"]) for language in ("hi", "ru", "te")]
-    assert len(set.intersection(*chosen)) >= 80
+    assert len(set.intersection(*chosen)) >= 0.8 * QUERIES_PER_LANGUAGE
 
 
 def balance(frame: pl.DataFrame) -> Counter[str]:
@@ -454,13 +464,13 @@ def test_kind() -> None:
     assert train == {kind: min(count, second) for kind, count in everything.items()}
     assert balance(frame.filter(pl.col("split") == "dev")).most_common(1)[0][1] <= 25
     english = balance(frame.filter((pl.col("split") == "test") & (pl.col("language") == "en")))
-    assert set(english.values()) == {20}
+    assert set(english.values()) == {NAMES_PER_LANGUAGE // 5}
     sizes = frame.filter(pl.col("split") == "test").group_by("language").len()["len"]
-    assert sizes.max() == 100
+    assert sizes.max() == NAMES_PER_LANGUAGE == 50
     wolof = balance(frame.filter((pl.col("split") == "test") & (pl.col("language") == "wo")))
     assert wolof["unit"] == 0
     # one script and three currencies of its own; the rest is shared out evenly
-    assert wolof == {"territory": 53, "language": 43, "currency": 3, "script": 1}
+    assert wolof == {"territory": 23, "language": 23, "currency": 3, "script": 1}
 
 
 def test_entities_are_iob2_and_their_tags_say_what_they_are() -> None:
@@ -495,7 +505,7 @@ def entity_spans(tags: Sequence[str]) -> list[tuple[str, int]]:
 def test_entities_use_the_languages_patterns_and_have_the_stated_sizes() -> None:
     frame = prepared("cldr_entities")
     sizes = {(split, language): n for split, language, n in frame.group_by("split", "language").len().rows()}
-    assert sizes == {("train", "en"): 2000, ("dev", "en"): 100, **{("test", code): 60 for code in LANGUAGES}}
+    assert sizes == {("train", "en"): 2000, ("dev", "en"): 100, **{("test", code): ENTITY_SENTENCES["test"] for code in LANGUAGES}}
     test = frame.filter(pl.col("split") == "test")
     for language, word in (("de", "und"), ("zh", "、"), ("zh", "和"), ("ar", "و"), ("en", "and")):
         tokens = [token for each in test.filter(pl.col("language") == language)["tokens"] for token in each]

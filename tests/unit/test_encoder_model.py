@@ -96,9 +96,7 @@ def test_padding_changes_nothing(tmp_path, name):
     encoder = load_encoder(tmp_path, dtype=torch.float32, device=CPU)
     tokens, mask, _ = inputs(encoder.pad_id)
     with torch.inference_mode():
-        torch.testing.assert_close(
-            encoder(tokens, mask)[1, :7], encoder(tokens[1:2, :7])[0], atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(encoder(tokens, mask)[1, :7], encoder(tokens[1:2, :7])[0], atol=1e-5, rtol=0)
 
 
 def test_earlier_layer_skips_the_later_ones(tmp_path):
@@ -235,9 +233,7 @@ def test_native_encoders_import_neither_transformers_nor_peft_nor_dynamo(tmp_pat
         "make_trainable(encoder, Trainable(), 1); encoder(torch.full((2, 5), 7)).sum().backward();"
         "print([name for name in ('transformers', 'peft', 'torch._dynamo') if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -303,9 +299,7 @@ def test_hub_reads_shards_and_old_layer_norm_names(tmp_path):
     whole = load_file(source / "model.safetensors")
     (source / "model.safetensors").unlink()
     old = {
-        f"bert.{key}".replace("LayerNorm.weight", "LayerNorm.gamma").replace(
-            "LayerNorm.bias", "LayerNorm.beta"
-        ): value
+        f"bert.{key}".replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
         for key, value in whole.items()
     }
     names = sorted(old)
@@ -353,9 +347,7 @@ def test_hub_without_a_network_says_so(tmp_path, monkeypatch):
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        UserError, match=r"no-such-org/nothing-here cannot be downloaded and is not in the cache"
-    ):
+    with pytest.raises(UserError, match=r"no-such-org/nothing-here cannot be downloaded and is not in the cache"):
         write_hub("no-such-org/nothing-here", None, None, tmp_path)
     with pytest.raises(UserError, match="is not a hub id"):
         write_hub("a/b/c", None, None, tmp_path)

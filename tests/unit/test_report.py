@@ -21,8 +21,8 @@ import pytest
 
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE, STRATA, load_languages, stratum
-from xlift.report.charts import slope_spec, stratum_spec
-from xlift.report.figures import build_figures
+from xlift.report.charts import forest_rows, forest_spec, slope_spec, stratum_caption, stratum_spec
+from xlift.report.figures import Figure, build_figures
 from xlift.report.inputs import (
     ALL_TARGETS,
     ReportInputs,
@@ -34,7 +34,7 @@ from xlift.report.inputs import (
 )
 from xlift.report.page import embedded_json, render_page, write_figures
 from xlift.report.run_tables import completeness_table, missing_cells, run_table
-from xlift.report.tables import interval, language_table, number
+from xlift.report.tables import contrast_table, interval, language_table, number
 
 ROOT = Path(__file__).parents[2]
 INTERMEDIATES, BUDGETS, SEEDS = ["cldr_kind", "cldr_list"], [0.25, 1.0, 4.0], [1, 2, 3]
@@ -55,9 +55,7 @@ def synthetic_inputs(
     draw = random.Random(7)
     scores, cells = [], []
     for target in TARGETS:
-        base = {
-            code: min(97.0, 40 + 6 * math.log2(1 + 8 * (languages[code].cc100_gib or 0.02))) for code in codes
-        }
+        base = {code: min(97.0, 40 + 6 * math.log2(1 + 8 * (languages[code].cc100_gib or 0.02))) for code in codes}
         for name, budget in [
             ("none", 0.0),
             *((name, budget) for name in INTERMEDIATES for budget in BUDGETS),
@@ -70,11 +68,7 @@ def synthetic_inputs(
                 cells.append({**keys, "present": bool(found), **counts})
                 for code in found:
                     size = languages[code].cc100_gib or 0.02
-                    lift = (
-                        0.0
-                        if name == "none"
-                        else (1.2 - 0.15 * math.log2(size)) * (2 + math.log2(budget)) / 3
-                    )
+                    lift = 0.0 if name == "none" else (1.2 - 0.15 * math.log2(size)) * (2 + math.log2(budget)) / 3
                     score = base[code] + lift - (name == "cldr_list") + draw.gauss(0, 0.8)
                     cost: dict[str, float] = {
                         "steps": int(200 * budget),
@@ -96,9 +90,7 @@ def synthetic_inputs(
     keys_of_baseline = ["target", "language", "seed", "metric"]
     gains = (
         table.filter(pl.col("intermediate") != "none")
-        .join(
-            baseline.select(*keys_of_baseline, pl.col("score").alias("baseline_score")), on=keys_of_baseline
-        )
+        .join(baseline.select(*keys_of_baseline, pl.col("score").alias("baseline_score")), on=keys_of_baseline)
         .with_columns((pl.col("score") - pl.col("baseline_score")).alias("gain"))
     )
     settings: dict[str, Any] = {
@@ -176,9 +168,7 @@ def synthetic_contrasts(gains: pl.DataFrame, bounded: bool) -> pl.DataFrame:
                 0.3 + 0.1 * step,
                 n_languages=size,
             )
-    return pl.DataFrame(
-        rows, schema_overrides={"ci_low": pl.Float64, "ci_high": pl.Float64, "se": pl.Float64}
-    )
+    return pl.DataFrame(rows, schema_overrides={"ci_low": pl.Float64, "ci_high": pl.Float64, "se": pl.Float64})
 
 
 def synthetic_runs(seeds: list[int], collapsed: bool = False) -> pl.DataFrame:
@@ -297,9 +287,7 @@ def test_page_is_balanced_and_has_every_section(page: Page, inputs: ReportInputs
     sections = ["answer", "budget", "contrasts", "languages", "completeness", "collapsed", "runs", "reading"]
     assert [attrs["id"] for tag, attrs in page.tags if tag == "section"] == sections
     figures = ["strata", "forest-budget", "forest-doubling", "heat", "slope"]
-    assert [attrs["id"] for tag, attrs in page.tags if tag == "figure"] == [
-        f"figure-{key}" for key in figures
-    ]
+    assert [attrs["id"] for tag, attrs in page.tags if tag == "figure"] == [f"figure-{key}" for key in figures]
     labelled = {attrs["aria-labelledby"] for _, attrs in page.tags if attrs.get("aria-labelledby")}
     assert labelled <= set(ids)
     assert inputs.answer in page.words
@@ -321,9 +309,7 @@ def test_page_loads_nothing(page: Page, html: str) -> None:
     styles = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
     assert styles
     assert not re.search(r"@import|url\s*\(", "".join(styles))
-    policy = next(
-        attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"
-    )
+    policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert "default-src 'none'" in policy
     assert "unsafe-eval" not in policy
@@ -333,9 +319,7 @@ def test_page_loads_nothing(page: Page, html: str) -> None:
 def test_policy_allows_each_script_of_the_page_by_its_hash(page: Page) -> None:
     from xlift.report.page import script_hash
 
-    policy = next(
-        attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"
-    )
+    policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
     kinds = [attrs.get("type") for tag, attrs in page.tags if tag == "script"]
     code = [script for script, kind in zip(page.scripts, kinds, strict=True) if kind is None]
     assert len(code) == 3
@@ -352,9 +336,7 @@ def test_page_is_deterministic_also_in_another_process(html: str, inputs: Report
     import hashlib
 
     command = [sys.executable, "-c", program, str(Path(__file__).parent), str(ROOT / "src")]
-    other = subprocess.run(
-        command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "3", "PATH": ""}
-    )
+    other = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "3", "PATH": ""})
     assert other.stdout.strip() == hashlib.sha256(html.encode()).hexdigest()
 
 
@@ -375,10 +357,7 @@ def test_large_study_stays_within_the_page_size() -> None:
     copies = [f"target{k:02}" for k in range(12)]
     spread = {
         name: pl.concat(
-            [
-                getattr(made, name).filter(pl.col("target") == TARGETS[0]).with_columns(target=pl.lit(c))
-                for c in copies
-            ]
+            [getattr(made, name).filter(pl.col("target") == TARGETS[0]).with_columns(target=pl.lit(c)) for c in copies]
         )
         for name in ("scores", "gains", "completeness")
     }
@@ -422,16 +401,12 @@ def test_missing_cells_are_named_and_not_averaged(gappy: ReportInputs, gappy_htm
     assert states == {"2/2": "state whole", "1/2": "state part"}
     means = gain_by_cell(gappy)
     gone = means.filter(
-        (pl.col("target") == "cldr_pairs")
-        & (pl.col("intermediate") == "cldr_kind")
-        & (pl.col("budget") == 4.0)
+        (pl.col("target") == "cldr_pairs") & (pl.col("intermediate") == "cldr_kind") & (pl.col("budget") == 4.0)
     )
     assert gone.height == 49
     assert gone["gain"].null_count() == 49
     overall = means.filter(
-        (pl.col("target") == ALL_TARGETS)
-        & (pl.col("intermediate") == "cldr_kind")
-        & (pl.col("budget") == 4.0)
+        (pl.col("target") == ALL_TARGETS) & (pl.col("intermediate") == "cldr_kind") & (pl.col("budget") == 4.0)
     )
     assert overall["gain"].null_count() == 49
     assert means.filter(pl.col("target") == "cldr_names")["gain"].null_count() == 0
@@ -445,6 +420,7 @@ def test_null_intervals_are_words(gappy_html: str) -> None:
     page = Page(gappy_html)
     assert "no interval" in page.words
     assert "This study has 2 seeds." in page.words
+    assert "without intervals (the table says why)" in page.words
     assert not re.search(r"\b(None|nan|NaN|null)\b", page.words)
     forest = json.loads(page.scripts[1])["figures"]["forest-budget"]
     rows = [row for name, data in sorted(forest["datasets"].items()) for row in data if "remark" in row]
@@ -454,12 +430,16 @@ def test_null_intervals_are_words(gappy_html: str) -> None:
 
 def test_contrast_that_is_not_identified_is_words(inputs: ReportInputs) -> None:
     target = pl.col("scope") == "target=cldr_tags"
-    blank = [
-        pl.when(target).then(None).otherwise(pl.col(c)).alias(c)
-        for c in ("estimate", "se", "ci_low", "ci_high", "p")
-    ]
-    html = render_page(dataclasses.replace(inputs, contrasts=inputs.contrasts.with_columns(blank)))
-    assert "not identified" in Page(html).words
+    names = ("estimate", "se", "ci_low", "ci_high", "p")
+    blank = [pl.when(target).then(None).otherwise(pl.col(name)).alias(name) for name in names]
+    partly = dataclasses.replace(inputs, contrasts=inputs.contrasts.with_columns(blank))
+    cells = [row.cells for row in contrast_table(partly.contrasts).rows]
+    assert {cell[5].text for cell in cells if cell[1].text == "target cldr_tags"} == {"no estimate"}
+    rows = forest_rows(partly, "low_minus_high_per_doubling")
+    spec = forest_spec(rows, "points")
+    assert spec is not None
+    remarks = [row for data in spec["datasets"].values() for row in data if row.get("remark")]
+    assert [(row["where"], row["remark"]) for row in remarks] == [("target cldr_tags", "no estimate")]
 
 
 def test_study_without_any_result_still_renders(inputs: ReportInputs) -> None:
@@ -474,6 +454,7 @@ def test_study_without_any_result_still_renders(inputs: ReportInputs) -> None:
     page = Page(render_page(empty))
     assert page.open == []
     assert "No gain by stratum was estimated" in page.words
+    assert "there is no slope to show" in page.words
     assert "63 missing or partial cells" in page.words
 
 
@@ -483,26 +464,37 @@ def test_baseline_only_and_single_budget(inputs: ReportInputs) -> None:
     )
     assert slopes(single)["slope"].null_count() == len(slopes(single))
     assert slope_spec(single) is None
-    assert "there is no slope to show" in Page(render_page(single)).words
 
 
-def test_specs_are_valid_and_static_copies_are_xml(inputs: ReportInputs) -> None:
-    for figure in build_figures(inputs):
+@pytest.fixture(scope="module")
+def figures(inputs: ReportInputs) -> list[Figure]:
+    return build_figures(inputs)
+
+
+def test_specs_are_valid_and_static_copies_are_xml(figures: list[Figure]) -> None:
+    for figure in figures:
         alt.LayerChart.from_dict(figure.spec, validate=True)
         root = ElementTree.fromstring(figure.static)
         assert root.tag.endswith("svg")
-        assert all(
-            f'id="{figure.key}-' in match or "id=" not in match
-            for match in re.findall(r'\sid="[^"]+', figure.static)
-        )
+        ids = re.findall(r'\sid="([^"]+)"', figure.static)
+        assert ids == [f"{figure.key}-{place}" for place in range(len(ids))]
+        assert set(re.findall(r"url\(#([^)]+)\)", figure.static)) <= set(ids)
         assert "NaN" not in figure.static
 
 
-def test_static_slope_figure_names_languages(inputs: ReportInputs) -> None:
-    svg = next(figure.static for figure in build_figures(inputs) if figure.key == "slope")
+def test_static_slope_figure_names_languages(inputs: ReportInputs, figures: list[Figure]) -> None:
+    svg = next(figure.static for figure in figures if figure.key == "slope")
     named = sum(f">{language.name}<" in svg for language in inputs.languages.values())
     assert named >= 30  # the rest would overlap
     assert ">English<" not in svg
+
+
+def test_view_without_a_slope_says_so(gappy: ReportInputs) -> None:
+    assert default_target(gappy) == "cldr_names"
+    spec = slope_spec(gappy)
+    assert spec is not None
+    notes = [row["target"] for data in spec["datasets"].values() for row in data if "why" in row]
+    assert notes == [ALL_TARGETS, "cldr_pairs"]
 
 
 def test_figures_do_not_depend_on_which_strata_are_there(inputs: ReportInputs) -> None:
@@ -512,6 +504,20 @@ def test_figures_do_not_depend_on_which_strata_are_there(inputs: ReportInputs) -
     scale = spec["layer"][-1]["encoding"]["color"]
     assert [name.split(" ")[0] for name in scale["scale"]["domain"]] == list(STRATA)
     assert [name.split(" ")[0] for name in scale["legend"]["values"]] == ["low", "high", "unseen"]
+
+
+def test_missing_estimate_breaks_the_line_and_is_named(inputs: ReportInputs) -> None:
+    gone = (pl.col("estimand") == "gain_low") & (pl.col("scope") == "budget=1")
+    names = ("estimate", "se", "ci_low", "ci_high")
+    blank = [pl.when(gone).then(None).otherwise(pl.col(name)).alias(name) for name in names]
+    partly = dataclasses.replace(inputs, contrasts=inputs.contrasts.with_columns(blank))
+    assert stratum_caption(partly).endswith("No estimate for: low ×1.")
+    assert "No estimate" not in stratum_caption(inputs)
+    spec = stratum_spec(partly)
+    assert spec is not None
+    points = [row for data in spec["datasets"].values() for row in data if "series" in row]
+    assert [(row["shown"], row["text"]) for row in points if row["estimate"] is None] == [("×1", "– no estimate")]
+    assert len(points) == 12
 
 
 def test_means_agree_with_plain_arithmetic(inputs: ReportInputs) -> None:
@@ -527,15 +533,11 @@ def test_means_agree_with_plain_arithmetic(inputs: ReportInputs) -> None:
     )
     assert gains.height == 9
     assert row["gain"].item() == pytest.approx(sum(gains["gain"]) / 9)
-    by_budget = inputs.gains.filter(
-        (pl.col("language") == "sw") & (pl.col("target") == "cldr_names")
-    ).group_by("budget")
-    at = dict(by_budget.agg(pl.col("gain").mean()).iter_rows())
-    slope = (
-        slopes(inputs)
-        .filter((pl.col("language") == "sw") & (pl.col("target") == "cldr_names"))["slope"]
-        .item()
+    by_budget = inputs.gains.filter((pl.col("language") == "sw") & (pl.col("target") == "cldr_names")).group_by(
+        "budget"
     )
+    at = dict(by_budget.agg(pl.col("gain").mean()).iter_rows())
+    slope = slopes(inputs).filter((pl.col("language") == "sw") & (pl.col("target") == "cldr_names"))["slope"].item()
     assert slope == pytest.approx((at[4.0] - at[0.25]) / 4)  # three equally spaced points: the ends alone
 
 
@@ -599,7 +601,7 @@ def test_scope_and_interval_words() -> None:
     assert parse_scope("all") == {}
     assert interval({"estimate": 1.0, "ci_low": -0.25, "ci_high": 2.0}) == "[−0.25, +2.00]"
     assert interval({"estimate": 1.0, "ci_low": None, "ci_high": None}) == "no interval"
-    assert interval({"estimate": None, "ci_low": None, "ci_high": None}) == "not identified"
+    assert interval({"estimate": None, "ci_low": None, "ci_high": None}) == "no estimate"
 
 
 def test_report_needs_neither_torch_nor_pandas() -> None:

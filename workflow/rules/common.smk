@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
+from xlift.artifacts import fingerprint, holds
 from xlift.catalog import CATALOG, NONE
 from xlift.errors import UserError
 from xlift.grid import (
@@ -14,9 +16,17 @@ from xlift.grid import (
     as_param,
     report_specification,
 )
-from xlift.study import parse_study, read_yaml
+from xlift.study import parse_study, read_yaml, typed_overrides
 
-STUDY_FILE = str(workflow.configfiles[-1]) if workflow.configfiles else "--config"
+# `--config` leaves the entries of lists and mappings as text.
+OVERRIDES = typed_overrides(workflow.config_settings.config)
+update_config(config, OVERRIDES)
+STUDY_FILE = " with ".join(
+    [
+        *[str(file) for file in workflow.configfiles[-1:]],
+        *[f"--config {key}" for key in sorted(OVERRIDES)],
+    ]
+)
 
 try:
     for _file in workflow.configfiles:
@@ -46,6 +56,37 @@ def run_of(wildcards):
 
 def cell_of(wildcards):
     return Cell(wildcards.target, run_of(wildcards))
+
+
+def encode_specification(wildcards):
+    return GRID.encode_specification(wildcards.task)
+
+
+def intermediate_specification(wildcards):
+    return GRID.intermediate_specification(run_of(wildcards))
+
+
+def target_specification(wildcards):
+    return GRID.target_specification(cell_of(wildcards))
+
+
+def prediction_specification(wildcards):
+    return GRID.prediction_specification(cell_of(wildcards))
+
+
+def settled(pattern, output, specification):
+    """Input that repeats nothing by being made again: `ancient` while `output` is what `specification` asks for.
+
+    Where it is not, the input is a plain one: Snakemake looks at no params behind a job that has to run, and would
+    take an `ancient` input's word that nothing changed.
+    """
+
+    def choose(wildcards):
+        wanted = specification(wildcards)
+        current = holds(Path(output.format(**wildcards)), fingerprint(wanted))
+        return ancient(pattern) if current else pattern
+
+    return choose
 
 
 def intermediate_manifest(wildcards):

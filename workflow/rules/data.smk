@@ -16,11 +16,19 @@ rule prepare_data:
         "../scripts/prepare_data.py"
 
 
-# Prepared examples are `ancient`: preparing them again repeats nothing unless the specification changed.
+# Preparing data or the encoder again repeats nothing unless the specification changed: see `settled`.
 rule encode_task:
     input:
-        examples=ancient("results/{study}/data/{task}.parquet"),
-        encoder=ancient("results/{study}/encoder/manifest.json"),
+        examples=settled(
+            "results/{study}/data/{task}.parquet",
+            "results/{study}/encoded/{task}/manifest.json",
+            encode_specification,
+        ),
+        encoder=settled(
+            "results/{study}/encoder/manifest.json",
+            "results/{study}/encoded/{task}/manifest.json",
+            encode_specification,
+        ),
     output:
         manifest="results/{study}/encoded/{task}/manifest.json",
     log:
@@ -30,8 +38,6 @@ rule encode_task:
     conda:
         "../../envs/xlift.yaml"
     params:
-        specification=lambda wildcards: as_param(
-            GRID.encode_specification(wildcards.task)
-        ),
+        specification=lambda wildcards: as_param(encode_specification(wildcards)),
     script:
         "../scripts/encode_task.py"

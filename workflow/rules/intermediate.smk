@@ -1,8 +1,20 @@
 rule train_intermediate:
     input:
-        encoder=ancient("results/{study}/encoder/manifest.json"),
-        encoded=ancient("results/{study}/encoded/{inter}/manifest.json"),
-        examples=ancient("results/{study}/data/{inter}.parquet"),
+        encoder=settled(
+            "results/{study}/encoder/manifest.json",
+            "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
+            intermediate_specification,
+        ),
+        encoded=settled(
+            "results/{study}/encoded/{inter}/manifest.json",
+            "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
+            intermediate_specification,
+        ),
+        examples=settled(
+            "results/{study}/data/{inter}.parquet",
+            "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
+            intermediate_specification,
+        ),
     output:
         manifest="results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
         weights="results/{study}/intermediate/{inter}/{budget}/seed{seed}/weights.safetensors",
@@ -16,8 +28,6 @@ rule train_intermediate:
     resources:
         mem_mb=memory_of_training,
     params:
-        specification=lambda wildcards: as_param(
-            GRID.intermediate_specification(run_of(wildcards))
-        ),
+        specification=lambda wildcards: as_param(intermediate_specification(wildcards)),
     script:
         "../scripts/train.py"

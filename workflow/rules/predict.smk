@@ -1,8 +1,20 @@
 rule predict_cell:
     input:
-        encoder=ancient("results/{study}/encoder/manifest.json"),
-        encoded=ancient("results/{study}/encoded/{target}/manifest.json"),
-        examples=ancient("results/{study}/data/{target}.parquet"),
+        encoder=settled(
+            "results/{study}/encoder/manifest.json",
+            "results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
+            prediction_specification,
+        ),
+        encoded=settled(
+            "results/{study}/encoded/{target}/manifest.json",
+            "results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
+            prediction_specification,
+        ),
+        examples=settled(
+            "results/{study}/data/{target}.parquet",
+            "results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
+            prediction_specification,
+        ),
         model=last_manifest,
     output:
         predictions="results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
@@ -16,8 +28,6 @@ rule predict_cell:
     resources:
         mem_mb=memory_of_training,
     params:
-        specification=lambda wildcards: as_param(
-            GRID.prediction_specification(cell_of(wildcards))
-        ),
+        specification=lambda wildcards: as_param(prediction_specification(wildcards)),
     script:
         "../scripts/predict_cell.py"

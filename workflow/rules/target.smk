@@ -1,8 +1,20 @@
 rule train_target:
     input:
-        encoder=ancient("results/{study}/encoder/manifest.json"),
-        encoded=ancient("results/{study}/encoded/{target}/manifest.json"),
-        examples=ancient("results/{study}/data/{target}.parquet"),
+        encoder=settled(
+            "results/{study}/encoder/manifest.json",
+            "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
+            target_specification,
+        ),
+        encoded=settled(
+            "results/{study}/encoded/{target}/manifest.json",
+            "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
+            target_specification,
+        ),
+        examples=settled(
+            "results/{study}/data/{target}.parquet",
+            "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
+            target_specification,
+        ),
         parent=intermediate_manifest,
     output:
         manifest="results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
@@ -17,8 +29,6 @@ rule train_target:
     resources:
         mem_mb=memory_of_training,
     params:
-        specification=lambda wildcards: as_param(
-            GRID.target_specification(cell_of(wildcards))
-        ),
+        specification=lambda wildcards: as_param(target_specification(wildcards)),
     script:
         "../scripts/train.py"

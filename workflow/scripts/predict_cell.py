@@ -3,13 +3,14 @@
 import json
 from typing import TYPE_CHECKING
 
-from xlift.jobs import logged
+from xlift.jobs import fast_imports, logged
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with logged(snakemake.log[0]):
-    from xlift.jobs.predict import predict_job
+    with fast_imports():
+        from xlift.jobs.predict import predict_job
 
     predict_job(
         json.loads(snakemake.params.specification),

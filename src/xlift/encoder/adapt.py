@@ -1,7 +1,7 @@
 """What is trained of an encoder, low-rank adapters (LoRA, Hu et al., 2021) or weights, and how it is kept.
 
-Names and numbers are PEFT's; PEFT itself is not imported: that takes longer than loading the encoder, and its
-layers copy each input to float32 and back, a sixth of a step on a CPU. The tests hold the two together.
+Adapters are PEFT's. It is imported only where they are trained: importing it takes longer than loading the encoder,
+and prediction folds an adapter into the weights with one matrix product a layer.
 """
 
 from __future__ import annotations
@@ -13,55 +13,33 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from xlift.encoder.model import WORD_EMBEDDINGS, AnyEncoder, WrappedEncoder
 from xlift.errors import UserError
 
+ADAPTER = "default"
+"""PEFT's name of the one adapter; stored names are without it, as in PEFT's own files."""
+
 
 @dataclass(frozen=True)
 class Trainable:
-    """What of the encoder is trained: adapters of this rank, or weights, with or without word embeddings."""
+    """What of the encoder is trained: adapters of this rank, or weights, with or without word embeddings.
+
+    `layers`: only that many of the uppermost layers, and no embeddings; None: all of it. What lies below the lowest
+    trained layer needs no backward pass.
+    """
 
     method: Literal["lora", "full"] = "lora"
     rank: int = 8
     alpha: float = 16.0
     dropout: float = 0.0
     freeze_word_embeddings: bool = True
+    layers: int | None = None
 
     @property
     def scale(self) -> float:
         """What the product of an adapter's matrices is multiplied by."""
         return self.alpha / self.rank
-
-
-class LoraLinear(nn.Module):
-    """A frozen linear layer plus `scale * B A`, with B [outputs, rank] and A [rank, inputs] in float32."""
-
-    def __init__(self, base: nn.Linear, trainable: Trainable) -> None:
-        super().__init__()
-        self.weight, self.bias = base.weight, base.bias
-        self.lora_A = _Matrix(trainable.rank, base.in_features, base.weight.device)
-        self.lora_B = _Matrix(base.out_features, trainable.rank, base.weight.device)
-        self.dropout = nn.Dropout(trainable.dropout) if trainable.dropout else nn.Identity()
-        self.scale = trainable.scale
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """[..., inputs] -> [..., outputs], in the precision that the frozen layer alone would give."""
-        rows = inputs.reshape(-1, inputs.shape[-1])
-        outputs = F.linear(rows, self.weight, self.bias)
-        kind = outputs.dtype
-        low = F.linear(self.dropout(rows).to(kind), self.lora_A.weight.to(kind))
-        outputs.addmm_(low, self.lora_B.weight.to(kind).t(), alpha=self.scale)
-        return outputs.view(*inputs.shape[:-1], outputs.shape[-1])
-
-
-class _Matrix(nn.Module):
-    """A float32 matrix of zeros, as a module, so that its parameter is called `<name>.weight` as in PEFT."""
-
-    def __init__(self, rows: int, columns: int, device: torch.device) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(rows, columns, device=device))
 
 
 def make_trainable(encoder: AnyEncoder, trainable: Trainable, seed: int) -> None:
@@ -74,30 +52,55 @@ def make_trainable(encoder: AnyEncoder, trainable: Trainable, seed: int) -> None
     body = _body(encoder)
     body.requires_grad_(False)
     if trainable.method == "full":
-        frozen = _frozen_name(encoder, trainable)
-        for name, parameter in body.named_parameters():
-            if name != frozen:
-                parameter.data = parameter.data.float()
-                parameter.requires_grad_(True)
+        parameters = dict(body.named_parameters())
+        for name in _fully_trained(encoder, trainable):
+            parameters[name].data = parameters[name].data.float()
+            parameters[name].requires_grad_(True)
         return
+    _inject_adapters(encoder, trainable, seed)
+
+
+def _inject_adapters(encoder: AnyEncoder, trainable: Trainable, seed: int) -> None:
+    """Adapters by PEFT, with its default initialisation drawn from `seed`."""
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
+
+    config = LoraConfig(
+        r=trainable.rank,
+        lora_alpha=trainable.alpha,  # type: ignore[arg-type]  # PEFT only divides it by the rank
+        lora_dropout=trainable.dropout,
+        target_modules=adapted_layers(encoder, trainable.layers),
+    )
+    body = inject_adapter_in_model(config, _body(encoder))
     generator = torch.Generator().manual_seed(seed)
-    for name in adapted_layers(encoder):
-        layer = LoraLinear(cast(nn.Linear, body.get_submodule(name)), trainable)
-        down = layer.lora_A.weight
-        bound = 1 / math.sqrt(down.shape[1])  # PEFT's default: Kaiming uniform with a = sqrt(5)
-        with torch.no_grad():
-            down.copy_(torch.empty(down.shape).uniform_(-bound, bound, generator=generator))
-        body.set_submodule(name, layer)
+    for _, layer in sorted((name, module) for name, module in body.named_modules() if isinstance(module, LoraLayer)):
+        # Autocast decides on precisions; PEFT's copies of each input to float32 and back cost a sixth of a step on a CPU.
+        layer.cast_input_dtype_enabled = False
+        down, up = (cast(nn.Linear, matrices[ADAPTER]).weight for matrices in (layer.lora_A, layer.lora_B))
+        bound = 1 / math.sqrt(down.shape[1])  # Kaiming uniform with a = sqrt(5)
+        drawn = torch.empty(down.shape).uniform_(-bound, bound, generator=generator)
+        # In float32 whatever the frozen weights are in, and the same bytes on every device.
+        down.data, up.data = drawn.to(down.device), torch.zeros(up.shape, device=up.device)
 
 
-def adapted_layers(encoder: AnyEncoder) -> list[str]:
-    """Names of the linear layers that LoRA adapts: all that stand in the stack of layers, sorted."""
-    body = _body(encoder)
-    stacks = tuple(f"{name}." for name, module in body.named_modules() if isinstance(module, nn.ModuleList))
-    return sorted(
-        name
-        for name, module in body.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(stacks)
+def adapted_layers(encoder: AnyEncoder, layers: int | None = None) -> list[str]:
+    """Names of the linear layers that LoRA adapts, sorted: all in the stack of layers, or in its uppermost `layers`."""
+    upper = _upper_layers(encoder, layers)
+    modules = _body(encoder).named_modules()
+    return sorted(name for name, module in modules if isinstance(module, nn.Linear) and name.startswith(upper))
+
+
+def _upper_layers(encoder: AnyEncoder, layers: int | None) -> tuple[str, ...]:
+    """Name prefixes of the uppermost `layers` layers (None: of all)."""
+    stacks = [(name, module) for name, module in _body(encoder).named_modules() if isinstance(module, nn.ModuleList)]
+    depth = len(max(stacks, key=lambda stack: len(stack[1]))[1])
+    if layers is not None and layers > depth:
+        raise UserError(f"trainable.layers: {layers} is more than the {depth} layers of this encoder; lower it")
+    # Architectures that repeat one block have a stack of another length; their blocks count from the top as well.
+    return tuple(
+        f"{name}.{index}."
+        for name, stack in stacks
+        for index in range(len(stack) - min(layers or len(stack), len(stack)), len(stack))
     )
 
 
@@ -129,15 +132,14 @@ def merge_trained(encoder: AnyEncoder, state: Mapping[str, Tensor], trainable: T
     """
     parameters = dict(_body(encoder).named_parameters())
     if trainable.method == "full":
-        frozen = _frozen_name(encoder, trainable)
-        expected = {name: parameter.shape for name, parameter in parameters.items() if name != frozen}
+        expected = {name: parameters[name].shape for name in _fully_trained(encoder, trainable)}
         _check(state, expected, trainable)
         with torch.no_grad():
             for name in expected:
                 parameters[name].copy_(state[name])
         return
     expected = {}
-    layers = adapted_layers(encoder)
+    layers = adapted_layers(encoder, trainable.layers)
     for layer in layers:
         outputs, inputs = parameters[f"{layer}.weight"].shape
         expected[f"{layer}.lora_A.weight"] = torch.Size((trainable.rank, inputs))
@@ -146,15 +148,22 @@ def merge_trained(encoder: AnyEncoder, state: Mapping[str, Tensor], trainable: T
     with torch.no_grad():
         for layer in layers:
             weight = parameters[f"{layer}.weight"]
-            down, up = (
-                state[f"{layer}.lora_{part}.weight"].to(weight.device, torch.float32) for part in "AB"
-            )
+            down, up = (state[f"{layer}.lora_{part}.weight"].to(weight.device, torch.float32) for part in "AB")
             weight.copy_(torch.addmm(weight.float(), up, down, alpha=trainable.scale))
 
 
 def _body(encoder: AnyEncoder) -> nn.Module:
     """The module whose parameters have the encoder's own names."""
     return encoder.backbone if isinstance(encoder, WrappedEncoder) else encoder
+
+
+def _fully_trained(encoder: AnyEncoder, trainable: Trainable) -> list[str]:
+    """Names of the parameters that full fine-tuning trains."""
+    names = [name for name, _ in _body(encoder).named_parameters()]
+    if trainable.layers is not None:
+        return [name for name in names if name.startswith(_upper_layers(encoder, trainable.layers))]
+    frozen = _frozen_name(encoder, trainable)
+    return [name for name in names if name != frozen]
 
 
 def _frozen_name(encoder: AnyEncoder, trainable: Trainable) -> str | None:
@@ -169,7 +178,9 @@ def _frozen_name(encoder: AnyEncoder, trainable: Trainable) -> str | None:
 
 def _trained_parameters(encoder: AnyEncoder) -> dict[str, nn.Parameter]:
     return {
-        name: parameter for name, parameter in _body(encoder).named_parameters() if parameter.requires_grad
+        name.replace(f".{ADAPTER}.weight", ".weight"): parameter
+        for name, parameter in _body(encoder).named_parameters()
+        if parameter.requires_grad
     }
 
 
@@ -181,11 +192,7 @@ def _check(state: Mapping[str, Tensor], expected: dict[str, torch.Size], trainab
     ):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise UserError(
-                f"{what}: {problem} {names[0]}{more}; train them again or use the encoder they came from"
-            )
+            raise UserError(f"{what}: {problem} {names[0]}{more}; train them again or use the encoder they came from")
     for name, shape in expected.items():
         if state[name].shape != shape:
-            raise UserError(
-                f"{what}: {name} has shape {list(state[name].shape)} where {list(shape)} is expected"
-            )
+            raise UserError(f"{what}: {name} has shape {list(state[name].shape)} where {list(shape)} is expected")

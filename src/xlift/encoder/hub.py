@@ -53,9 +53,7 @@ def write_hub(model_id: str, revision: str | None, root: Path | None, out: Path)
     """
     source = _download(model_id, revision) if root is None else root / model_id
     if not source.is_dir():
-        raise UserError(
-            f"encoder {model_id}: there is no folder {source}: put it there, or leave the root out"
-        )
+        raise UserError(f"encoder {model_id}: there is no folder {source}: put it there, or leave the root out")
     config = _read_json(model_id, source, "config.json")
     if not (source / "tokenizer.json").is_file():
         raise UserError(
@@ -88,25 +86,17 @@ def _download(model_id: str, revision: str | None) -> Path:
     )
 
     try:
-        return Path(
-            snapshot_download(model_id, revision=revision, allow_patterns=list(_FILES + _PICKLED[1:]))
-        )
+        return Path(snapshot_download(model_id, revision=revision, allow_patterns=list(_FILES + _PICKLED[1:])))
     except HFValidationError as error:
-        raise UserError(
-            f"encoder {model_id!r} is not a hub id such as FacebookAI/xlm-roberta-base"
-        ) from error
+        raise UserError(f"encoder {model_id!r} is not a hub id such as FacebookAI/xlm-roberta-base") from error
     except GatedRepoError as error:
         raise UserError(
             f"encoder {model_id} is gated: accept its terms on the hub and log in with `hf auth login`"
         ) from error
     except RepositoryNotFoundError as error:
-        raise UserError(
-            f"encoder {model_id} is not on the hub (or is private): check `encoder.id`"
-        ) from error
+        raise UserError(f"encoder {model_id} is not on the hub (or is private): check `encoder.id`") from error
     except RevisionNotFoundError as error:
-        raise UserError(
-            f"encoder {model_id} has no revision {revision!r}: check `encoder.revision`"
-        ) from error
+        raise UserError(f"encoder {model_id} has no revision {revision!r}: check `encoder.revision`") from error
     except (LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"encoder {model_id} cannot be downloaded and is not in the cache ({type(error).__name__}):"
@@ -130,14 +120,9 @@ def _read_weights(model_id: str, source: Path) -> dict[str, Tensor]:
     names = ["model.safetensors"]
     if not (source / names[0]).is_file():
         if not (source / "model.safetensors.index.json").is_file():
-            only = (
-                "only pickled weights, which are never read"
-                if _has_pickle(source)
-                else "no model.safetensors"
-            )
+            only = "only pickled weights, which are never read" if _has_pickle(source) else "no model.safetensors"
             raise UserError(
-                f"encoder {model_id}: {source} has {only}:"
-                " convert it to safetensors or choose another revision"
+                f"encoder {model_id}: {source} has {only}: convert it to safetensors or choose another revision"
             )
         index = _read_json(model_id, source, "model.safetensors.index.json")
         names = sorted(set(index["weight_map"].values()))
@@ -171,9 +156,7 @@ def _bare(model_id: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         short = name.removeprefix(prefix)
         if name.startswith(prefix) and not short.startswith(_NOT_ENCODER) and not short.endswith(_BUFFERS):
             # Old checkpoints keep TensorFlow's names for layer norms.
-            short = short.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
-                "LayerNorm.beta", "LayerNorm.bias"
-            )
+            short = short.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
             bare[short] = weights[name]
     return bare
 

@@ -62,9 +62,7 @@ class Encoder(nn.Module):
         """
         config = read_config(folder)
         if not is_native(config):
-            raise UserError(
-                f"{folder / 'config.json'}: {config.get('model_type')!r} is not one of {NATIVE_TYPES}"
-            )
+            raise UserError(f"{folder / 'config.json'}: {config.get('model_type')!r} is not one of {NATIVE_TYPES}")
         try:
             with torch.device("meta"):
                 model = cls(config, dropout)
@@ -288,9 +286,7 @@ class WrappedEncoder(nn.Module):
 AnyEncoder = Encoder | WrappedEncoder
 
 
-def load_encoder(
-    folder: Path, *, dtype: torch.dtype, device: torch.device, dropout: float | None = None
-) -> AnyEncoder:
+def load_encoder(folder: Path, *, dtype: torch.dtype, device: torch.device, dropout: float | None = None) -> AnyEncoder:
     """The encoder in `folder` (Hugging Face layout), frozen, in evaluation mode.
 
     With our own forward pass where there is one for its architecture, and transformers' otherwise.
@@ -328,9 +324,7 @@ def check_layer(layer: int | None, layers: int) -> int:
     return layers if layer is None else layer
 
 
-def _read_weights(
-    folder: Path, model: Encoder, dtype: torch.dtype, device: torch.device
-) -> dict[str, Tensor]:
+def _read_weights(folder: Path, model: Encoder, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -341,27 +335,19 @@ def _read_weights(
         raise UserError(f"{path} cannot be read as an encoder's weights: {error}") from error
     stored = {name: weight for name, weight in stored.items() if not _ignored(name)}
     expected = model.state_dict()
-    _refuse_other_names(
-        path, sorted(expected.keys() - stored.keys()), sorted(stored.keys() - expected.keys())
-    )
+    _refuse_other_names(path, sorted(expected.keys() - stored.keys()), sorted(stored.keys() - expected.keys()))
     for name, weight in stored.items():
         if weight.shape != expected[name].shape:
             raise UserError(
-                f"{path}: {name} has shape {list(weight.shape)}"
-                f" where config.json says {list(expected[name].shape)}"
+                f"{path}: {name} has shape {list(weight.shape)} where config.json says {list(expected[name].shape)}"
             )
     return {
-        name: weight.to(device, weight.dtype if name == WORD_EMBEDDINGS else dtype)
-        for name, weight in stored.items()
+        name: weight.to(device, weight.dtype if name == WORD_EMBEDDINGS else dtype) for name, weight in stored.items()
     }
 
 
 def _ignored(name: str) -> bool:
-    return (
-        name.startswith("pooler.")
-        or name.endswith("position_ids")
-        or name.endswith("embeddings.token_type_ids")
-    )
+    return name.startswith("pooler.") or name.endswith("position_ids") or name.endswith("embeddings.token_type_ids")
 
 
 def _refuse_other_names(path: Path, missing: list[str], unexpected: list[str]) -> None:

@@ -108,9 +108,7 @@ def read_packaged(path: Path) -> tuple[dict[str, NDArray[np.float16]], dict[str,
             bias = arrays[f"l{layer}.{short}.b"]
             weight = arrays[f"l{layer}.{short}.w"]
             is_norm = short.endswith("ln")
-            weights[f"encoder.layer.{layer}.{long}.weight"] = (
-                weight if is_norm else weight.reshape(len(bias), -1)
-            )
+            weights[f"encoder.layer.{layer}.{long}.weight"] = weight if is_norm else weight.reshape(len(bias), -1)
             weights[f"encoder.layer.{layer}.{long}.bias"] = bias
     config = {
         "architectures": ["BertModel"],
@@ -191,9 +189,7 @@ def _checked(path: Path) -> bytes:
         )
     found = hashlib.sha256(data).hexdigest()
     if found != PACKAGED_SHA256:
-        raise UserError(
-            f"the packaged encoder {path} has sha256 {found} where {PACKAGED_SHA256} is expected: {advice}"
-        )
+        raise UserError(f"the packaged encoder {path} has sha256 {found} where {PACKAGED_SHA256} is expected: {advice}")
     return data
 
 
@@ -274,9 +270,6 @@ def _tokenizer(pieces: list[str], scores: list[float], special: dict[str, int]) 
         special_tokens=[("<s>", special["<s>"]), ("</s>", special["</s>"])],
     )
     tokenizer.add_special_tokens(
-        [
-            AddedToken(name, lstrip=name == "<mask>", special=True)
-            for name in sorted(special, key=special.__getitem__)
-        ]
+        [AddedToken(name, lstrip=name == "<mask>", special=True) for name in sorted(special, key=special.__getitem__)]
     )
     return tokenizer

@@ -8,6 +8,7 @@ from typing import Any
 from xlift.artifacts import fingerprint, publishing, read_manifest, verified
 from xlift.catalog import CATALOG
 from xlift.encoder.adapt import Trainable
+from xlift.jobs.prepare import checked_encoder, checked_examples
 from xlift.predict import predict_cell
 from xlift.tasks.encoded import TOKENS, Encoded
 from xlift.training.checkpoint import read_weights, split_weights
@@ -24,12 +25,13 @@ def predict_job(
     """Write a cell's predictions. `model` is the manifest of the last run; None predicts with the encoder as it is."""
     weights, trainable = None, Trainable()
     if model is not None:
-        folder = Path(model).parent
-        trainable = Trainable(**read_manifest(folder)["specification"]["trainable"])
-        weights = split_weights(read_weights(folder, specification["weights"]))
+        run = Path(model).parent
+        trainable = Trainable(**read_manifest(run)["specification"]["trainable"])
+        weights = split_weights(read_weights(run, specification["weights"]))
     tokens = Encoded.load(verified(Path(encoded).parent, TOKENS))
     task = CATALOG[specification["target"]]
-    frame = predict_cell(task, specification, Path(encoder).parent, tokens, Path(examples), weights, trainable)
+    folder, data = checked_encoder(Path(encoder)), checked_examples(Path(examples))
+    frame = predict_cell(task, specification, folder, tokens, data, weights, trainable)
     out = Path(predictions)
     with publishing(out) as temporary:
         frame.write_parquet(temporary, metadata={"fingerprint": fingerprint(specification)})

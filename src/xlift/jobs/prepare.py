@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from xlift.artifacts import fingerprint, publish_folder, publish_json, publishing, sha256_of, verified
+from xlift.artifacts import fingerprint, publish_folder, publish_json, publishing, read_manifest, sha256_of, verified
 from xlift.catalog import CATALOG
 from xlift.errors import UserError
 
@@ -50,8 +50,17 @@ def prepare_data(specification: dict[str, Any], examples: Path, manifest: Path) 
     )
 
 
-def read_examples(examples: Path) -> pl.DataFrame:
-    """Prepared examples, checked against the manifest beside them."""
+def checked_encoder(manifest: Path) -> Path:
+    """Folder of the prepared encoder after what a forward pass reads was checked against its manifest."""
+    folder = manifest.parent
+    facts = read_manifest(folder)
+    for name in ("config.json", "model.safetensors"):
+        verified(folder, name, facts)
+    return folder
+
+
+def checked_examples(examples: Path) -> Path:
+    """Path of prepared examples after they were checked against the manifest beside them."""
     manifest = examples.with_suffix(".json")
     try:
         expected = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
@@ -62,7 +71,7 @@ def read_examples(examples: Path) -> pl.DataFrame:
         raise UserError(
             f"{examples}: sha256 is {found} where its manifest says {expected}; delete it and run the workflow again"
         )
-    return pl.read_parquet(examples)
+    return examples
 
 
 def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, manifest: Path) -> None:
@@ -74,7 +83,7 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
 
     task = CATALOG[specification["task"]]
     tokenizer = Tokenizer.from_file(str(verified(encoder, "tokenizer.json")))
-    frame = read_examples(examples)
+    frame = pl.read_parquet(checked_examples(examples))
     encoded = FAMILIES[task.family].encode(frame, tokenizer, task, specification["max_length"], specification["stride"])
     facts = {
         "fingerprint": fingerprint(specification),

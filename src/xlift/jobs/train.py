@@ -8,6 +8,8 @@ from typing import Any
 import psutil
 
 from xlift.catalog import CATALOG
+from xlift.jobs import fast_imports
+from xlift.jobs.prepare import checked_encoder, checked_examples
 from xlift.training.run import Inputs, train_run
 
 
@@ -21,10 +23,13 @@ def train_job(
 ) -> None:
     """Train one run. Paths are those of manifests and of the prepared examples; `parent` None: from the encoder."""
     inputs = Inputs(
-        encoder=Path(encoder).parent,
+        encoder=checked_encoder(Path(encoder)),
         encoded=Path(encoded).parent,
-        data=Path(examples),
+        data=checked_examples(Path(examples)),
         parent=None if parent is None else Path(parent).parent,
     )
     started = psutil.Process().create_time()
+    if specification["trainable"]["method"] == "lora":
+        with fast_imports():
+            import peft  # noqa: F401 (what make_trainable imports)
     train_run(CATALOG[specification["task"]], specification, inputs, Path(manifest).parent, started)

@@ -20,6 +20,7 @@ from xlift.report.inputs import (
     group_of,
     ordered_languages,
     slopes,
+    targets_shown,
 )
 from xlift.report.tables import budget_label, interval, number, scope_title
 
@@ -31,9 +32,7 @@ Schema = dict[str, type[pl.DataType]]
 
 def _frame(rows: list[dict[str, Any]], schema: Schema) -> pl.DataFrame:
     """Rows as a table with these columns and no others, empty or not."""
-    return pl.DataFrame(
-        [{name: row.get(name) for name in schema} for row in rows], schema=schema, orient="row"
-    )
+    return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema, orient="row")
 
 
 def _spec(layers: list[alt.Chart], height: int, title: str | None = None, target: str | None = None) -> Spec:
@@ -54,37 +53,60 @@ def _spec(layers: list[alt.Chart], height: int, title: str | None = None, target
     return spec
 
 
-def _signed(value: float) -> str:
+def _signed(value: float | None) -> str:
     return number(value, 2, signed=True)
+
+
+def stratum_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
+    """The gain_<stratum> contrasts by budget, in the order of strata and budgets; `budget` as a number."""
+    rows = [
+        {**row, "stratum": name, "budget": float(row["where"]["budget"])}
+        for name in STRATA
+        for row in contrast_rows(inputs.contrasts, f"gain_{name}", ["budget"])
+    ]
+    return sorted(rows, key=lambda row: (STRATA.index(row["stratum"]), row["budget"]))
+
+
+def stratum_caption(inputs: ReportInputs) -> str:
+    """What the main figure shows, and what it lacks: intervals, or estimates that a missing cell prevents."""
+    rows = stratum_rows(inputs)
+    bounded = any(row["ci_low"] is not None for row in rows)
+    intervals = f"with {inputs.confidence} intervals" if bounded else "without intervals (the table says why)"
+    caption = f"Mean over targets, intermediate tasks and seeds, {intervals}; n languages. Zero: no change."
+    found = {(row["stratum"], row["budget"]) for row in rows if row["estimate"] is not None}
+    budgets = sorted({*inputs.budgets, *(row["budget"] for row in rows)})
+    absent = [f"{name} {budget_label(b)}" for name in STRATA for b in budgets if (name, b) not in found]
+    return caption + (f" No estimate for: {', '.join(absent)}." if absent else "")
 
 
 def stratum_spec(inputs: ReportInputs, title: str | None = None) -> Spec | None:
     """Gain against budget by stratum, from the gain_<stratum> contrasts; None where none has an estimate."""
-    rows, labels = [], {}
-    for place, name in enumerate(STRATA):
-        for row in contrast_rows(inputs.contrasts, f"gain_{name}", ["budget"]):
-            if row["estimate"] is None:
-                continue
-            budget = float(row["where"]["budget"])
-            labels[name] = f"{name} ({row['n_languages']} languages)"
-            # Strata stand side by side at a budget, so that their intervals do not hide one another.
-            beside = math.log2(budget) + 0.05 * (place - 1.5)
-            shown = {"shown": budget_label(budget), "text": f"{_signed(row['estimate'])} {interval(row)}"}
-            rows.append({**row, **shown, "stratum": name, "x": beside, "log": math.log2(budget)})
-    if not rows:
+    rows = stratum_rows(inputs)
+    labels = {
+        row["stratum"]: f"{row['stratum']} (n = {row['n_languages']})"
+        for row in sorted(rows, key=lambda row: row["n_languages"])
+        if row["estimate"] is not None
+    }
+    if not labels:
         return None
+    # A budget without an estimate stays as a row: it breaks the line and keeps its place on the axis.
+    rows = [row for row in rows if row["stratum"] in labels]
     for row in rows:
-        row["series"] = labels[row["stratum"]]
+        # Strata stand side by side at a budget, so that their intervals do not hide one another.
+        row["x"] = math.log2(row["budget"]) + 0.05 * (STRATA.index(row["stratum"]) - 1.5)
+        row["shown"], row["series"] = budget_label(row["budget"]), labels[row["stratum"]]
+        row["text"] = f"{_signed(row['estimate'])} {interval(row)}"
     schema: Schema = {"series": pl.String, "shown": pl.String, "text": pl.String}
     schema |= dict.fromkeys(("x", "estimate", "ci_low", "ci_high"), pl.Float64)
     # The whole range is always declared, so that an absent stratum moves no other's colour; the legend lists
     # what is there.
     domain = [labels.get(name, name) for name in STRATA]
-    logs = sorted({row["log"]: row["shown"] for row in rows}.items())
-    ticks = [log for log, _ in logs]
-    label = f"{json.dumps([shown for _, shown in logs])}[indexof({json.dumps(ticks)}, datum.value)]"
+    budgets = sorted({*inputs.budgets, *(row["budget"] for row in rows)})
+    ticks = [math.log2(budget) for budget in budgets]
+    names = json.dumps([budget_label(budget) for budget in budgets])
+    label = f"{names}[indexof({json.dumps(ticks)}, datum.value)]"
     margin = 0.3 if len(ticks) > 1 else 1.0
-    x = alt.X("x:Q", title="budget (multiple of the reference steps, log scale)")
+    x = alt.X("x:Q", title="budget, × reference steps (log scale)")
     x = x.axis(values=ticks, labelExpr=label, grid=False).scale(
         domain=[ticks[0] - margin, ticks[-1] + margin], nice=False
     )
@@ -99,9 +121,7 @@ def stratum_spec(inputs: ReportInputs, title: str | None = None) -> Spec | None:
     bars = base.mark_rule(strokeWidth=2, opacity=0.75).encode(y=alt.Y("ci_low:Q", title=unit), y2="ci_high:Q")
     bars = bars.transform_filter("isValid(datum.ci_low) && isValid(datum.ci_high)")
     lines = base.mark_line(strokeWidth=2).encode(y=alt.Y("estimate:Q", title=unit))
-    points = base.mark_point(filled=True, size=90, opacity=1).encode(
-        y=alt.Y("estimate:Q", title=unit), shape=shape
-    )
+    points = base.mark_point(filled=True, size=90, opacity=1).encode(y=alt.Y("estimate:Q", title=unit), shape=shape)
     layers = [_zero(y=alt.Y("zero:Q", title=unit)), lines, *([bars] if bounded else []), points]
     return _spec(layers, 340, title=title)
 
@@ -136,27 +156,24 @@ def forest_spec(rows: list[dict[str, Any]], unit: str) -> Spec | None:
     )
     tooltip = [alt.Tooltip("where:N", title="scope"), alt.Tooltip("text:N", title=unit)]
     base = alt.Chart(_frame(shown, schema)).encode(y=y, tooltip=tooltip)
-    bars = base.mark_rule(strokeWidth=2.5, style="estimate").encode(
-        x=alt.X("ci_low:Q", title=unit), x2="ci_high:Q"
-    )
+    bars = base.mark_rule(strokeWidth=2.5, style="estimate").encode(x=alt.X("ci_low:Q", title=unit), x2="ci_high:Q")
     points = base.mark_point(filled=True, size=90, opacity=1, style="estimate").encode(
         x=alt.X("estimate:Q", title=unit)
     )
     hollow = base.mark_point(filled=False, size=80, opacity=1, style="estimate").encode(
         x=alt.X("estimate:Q", title=unit)
     )
-    remarks = base.mark_text(align="left", dx=9, style="note").encode(
-        x=alt.X("at:Q", title=unit), text="remark:N"
-    )
+    remarks = base.mark_text(dy=15, style="note").encode(x=alt.X("at:Q", title=unit).scale(padding=36), text="remark:N")
     layers = [_zero(x=alt.X("zero:Q", title=unit))]
     # A layer without rows would leave the browser a warning about its extent.
     if any(row["bounded"] for row in shown):
         layers += [layer.transform_filter("datum.bounded") for layer in (bars, points)]
     if any(row["estimate"] is not None and not row["bounded"] for row in shown):
         layers.append(hollow.transform_filter("!datum.bounded && isValid(datum.estimate)"))
-    if any(row["remark"] for row in shown):
+    remarked = any(row["remark"] for row in shown)
+    if remarked:
         layers.append(remarks.transform_filter("datum.remark != ''"))
-    return _spec(layers, 26 * len(order) + 20)
+    return _spec(layers, (38 if remarked else 26) * len(order) + 20)
 
 
 def heat_spec(inputs: ReportInputs) -> Spec | None:
@@ -277,76 +294,88 @@ def _name_box(x: float, y: float, name: str, side: str) -> Box:
 
 
 def _is_free(box: Box, taken: list[Box], width: float) -> bool:
-    inside = box[0] >= 0 and box[2] <= width and box[1] >= 0 and box[3] <= SLOPE_HEIGHT
+    inside = box[0] >= 0 and box[2] <= width and box[1] >= -12 and box[3] <= SLOPE_HEIGHT + 12
     return inside and all(box[2] < b[0] or b[2] < box[0] or box[3] < b[1] or b[3] < box[1] for b in taken)
+
+
+def _slope_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
+    """A row a dot of the slope figure; `x` is log2 GiB, and for unseen languages a place left of all "
+    "others."""
+    found = [row for row in slopes(inputs).rows(named=True) if row["slope"] is not None]
+    rows = []
+    for row in found:
+        language, group = inputs.languages[row["language"]], group_of(inputs, row["language"])
+        if group == "source":
+            continue
+        size = None if group == "unseen" else language.cc100_gib
+        shown = "not in pretraining" if size is None else f"{size:g}"
+        x = None if size is None else math.log2(size)
+        rows.append({**row, "group": group, "name": language.name, "shown": shown, "x": x, "seen": x is not None})
+    return rows
+
+
+def _place_rows(rows: list[dict[str, Any]]) -> tuple[float, float, list[float]]:
+    """Fill in `x` of unseen languages and `side` of every name; returns the x domain and its ticks."""
+    logs = [row["x"] for row in rows if row["seen"]]
+    lowest, highest = (math.floor(min(logs)), math.ceil(max(logs))) if logs else (0, 0)
+    ticks = [float(t) for t in range(lowest, highest + 1) if logs and (t % 2 == 0 or highest - lowest < 5)]
+    left, right = lowest - 0.5, highest + 0.5
+    if len(logs) < len(rows):
+        left, ticks = lowest - 2.8, [lowest - 1.5, *ticks]
+    for row in rows:
+        row["x"] = row["x"] if row["seen"] else lowest - 1.5
+    for target in sorted({row["target"] for row in rows}):
+        here = [row for row in rows if row["target"] == target]
+        bottom, top = min(0.0, *(row["slope"] for row in here)), max(0.0, *(row["slope"] for row in here))
+        height = max(top - bottom, 1e-9) * 1.1  # the axis ends at round numbers, a little further out
+        places = [((row["x"] - left) / (right - left), (top - row["slope"]) / height, row["name"]) for row in here]
+        for row, side in zip(here, place_names(places), strict=True):
+            row["side"] = side
+    return left, right, ticks
 
 
 def slope_spec(inputs: ReportInputs) -> Spec | None:
     """Gain per doubling against GiB of CC-100, a dot a language but English; unseen ones at the left."""
-    table = [row for row in slopes(inputs).rows(named=True) if row["slope"] is not None]
-    table = [row | {"group": group_of(inputs, row["language"])} for row in table]
-    table = [row for row in table if row["group"] != "source"]
-    if not table:
+    rows = _slope_rows(inputs)
+    if not rows:
         return None
-    sizes = {
-        row["language"]: inputs.languages[row["language"]].cc100_gib
-        for row in table
-        if row["group"] != "unseen"
-    }
-    logs = [math.log2(size) for size in sizes.values() if size]
-    lowest, highest = (math.floor(min(logs)), math.ceil(max(logs))) if logs else (0, 0)
-    rows = []
-    for row in table:
-        size = sizes.get(row["language"])
-        place = {"x": math.log2(size) if size else lowest - 1.5, "seen": bool(size)}
-        shown = "not in pretraining" if not size else f"{size:g}"
-        language = inputs.languages[row["language"]]
-        rows.append({**row, **place, "slope": round(row["slope"], 4), "name": language.name, "shown": shown})
-    span = (lowest - 2.8 if any(not row["seen"] for row in rows) else lowest - 0.5, highest + 0.5)
-    for target in sorted({row["target"] for row in rows}):
-        here = [row for row in rows if row["target"] == target]
-        bottom, top = min(0.0, *(row["slope"] for row in here)), max(0.0, *(row["slope"] for row in here))
-        across, down = span[1] - span[0], max(top - bottom, 1e-9)
-        places = [((row["x"] - span[0]) / across, (top - row["slope"]) / down, row["name"]) for row in here]
-        for row, side in zip(here, place_names(places), strict=True):
-            row["side"] = side
-    schema: Schema = {name: pl.String for name in ("target", "name", "group", "shown", "side")} | {
-        "seen": pl.Boolean
-    }
-    schema |= dict.fromkeys(("x", "slope"), pl.Float64)
-    unseen = any(not row["seen"] for row in rows)
-    ticks = [lowest - 1.5] * unseen + [
-        float(t) for t in range(lowest, highest + 1) if t % 2 == 0 or highest - lowest < 5
-    ]
-    label = f"datum.value < {lowest} ? 'unseen' : format(pow(2, datum.value), '.3~r')"
+    left, right, ticks = _place_rows(rows)
+    schema: Schema = dict.fromkeys(("target", "name", "group", "shown", "side"), pl.String)
+    schema |= {"seen": pl.Boolean, "x": pl.Float64, "slope": pl.Float64}
+    unseen = ticks[0] if not all(row["seen"] for row in rows) else left
+    label = f"datum.value <= {unseen} ? 'unseen' : format(pow(2, datum.value), '.3~r')"
     x = alt.X("x:Q", title="GiB of CC-100 (log scale)").axis(values=ticks, labelExpr=label, grid=False)
-    x = x.scale(domain=list(span), nice=False)
-    unit = "gain per doubling of budget, points"
-    legend = alt.Legend(
-        orient="top",
-        title=None,
-        symbolSize=80,
-        values=[g for g in STRATA if any(r["group"] == g for r in rows)],
-    )
+    x = x.scale(domain=[left, right], nice=False)
+    y = alt.Y("slope:Q", title="gain per doubling of budget, points")
+    groups = {row["group"] for row in rows}
+    legend = alt.Legend(orient="top", title=None, symbolSize=80, values=[g for g in STRATA if g in groups])
     tooltip = [alt.Tooltip("name:N", title="language"), alt.Tooltip("shown:N", title="GiB of CC-100")]
     tooltip.append(alt.Tooltip("slope:Q", title="per doubling", format="+.3f"))
+    for row in rows:
+        row["slope"] = round(row["slope"], 4)
     chart = alt.Chart(_frame(rows, schema)).transform_filter("datum.target === target")
     dots = chart.mark_point(filled=True, size=55, opacity=0.9).encode(
         x=x,
-        y=alt.Y("slope:Q", title=unit).scale(zero=True),
+        y=y.scale(zero=True),
         color=alt.Color("group:N", scale=alt.Scale(domain=list(STRATA), range="category"), legend=legend),
         shape=alt.Shape("group:N", scale=alt.Scale(domain=list(STRATA), range=SHAPES), legend=legend),
         tooltip=tooltip,
     )
     trend = chart.transform_filter("datum.seen").transform_regression("x", "slope").mark_line(style="trend")
-    layers = [_zero(y=alt.Y("zero:Q", title=unit)), trend.encode(x=x, y=alt.Y("slope:Q", title=unit)), dots]
-    for side, (align, dx, dy) in ANCHORS.items():
-        if not any(row["side"] == side for row in rows):
-            continue
-        names = chart.transform_filter(f"datum.side === '{side}'").mark_text(
-            align=align, dx=dx, dy=dy, style="name", aria=False
+    layers = [_zero(y=alt.Y("zero:Q", title="gain per doubling of budget, points")), trend.encode(x=x, y=y), dots]
+    for side in sorted({row["side"] for row in rows} & set(ANCHORS)):
+        align, dx, dy = ANCHORS[side]
+        names = chart.transform_filter(f"datum.side === '{side}'")
+        names = names.mark_text(align=align, baseline="alphabetic", dx=dx, dy=dy, style="name", aria=False)
+        layers.append(names.encode(x=x, y=y, text="name:N"))
+    drawn = {row["target"] for row in rows}
+    blank = [target for target in targets_shown(inputs) if target not in drawn]
+    if blank:
+        why = alt.Chart(
+            pl.DataFrame({"target": blank, "why": ["no language has every cell here: no slope"] * len(blank)})
         )
-        layers.append(names.encode(x=x, y=alt.Y("slope:Q", title=unit), text="name:N"))
+        why = why.transform_filter("datum.target === target").mark_text(style="note", align="left")
+        layers.append(why.encode(x=alt.value(12), y=alt.value(24), text="why:N"))
     return _spec(layers, SLOPE_HEIGHT, target=default_target(inputs))
 
 
@@ -357,18 +386,8 @@ def forest_rows(inputs: ReportInputs, estimand: str) -> list[dict[str, Any]]:
     """
     contrasts = inputs.contrasts
     if estimand.endswith("per_doubling"):
-        return [
-            row
-            for keys in ([], ["target"], ["intermediate"])
-            for row in contrast_rows(contrasts, estimand, keys)
-        ]
-    overall = sorted(
-        contrast_rows(contrasts, estimand, ["budget"]), key=lambda row: float(row["where"]["budget"])
-    )
+        return [row for keys in ([], ["target"], ["intermediate"]) for row in contrast_rows(contrasts, estimand, keys)]
+    overall = sorted(contrast_rows(contrasts, estimand, ["budget"]), key=lambda row: float(row["where"]["budget"]))
     largest = {row["where"]["budget"] for row in overall[-1:]}
-    parts = [
-        row
-        for key in ("target", "intermediate")
-        for row in contrast_rows(contrasts, estimand, ["budget", key])
-    ]
+    parts = [row for key in ("target", "intermediate") for row in contrast_rows(contrasts, estimand, ["budget", key])]
     return overall + [row for row in parts if row["where"]["budget"] in largest]

@@ -20,10 +20,13 @@ from xlift.report.charts import (
     forest_spec,
     heat_spec,
     slope_spec,
+    stratum_caption,
     stratum_spec,
 )
 from xlift.report.inputs import ReportInputs
 
+# vl-convert carries Liberation Sans: text is measured, and PNGs are drawn, the same on every machine.
+STATIC_FONT = "'Liberation Sans', Arial, Helvetica, sans-serif"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 
 
@@ -32,15 +35,13 @@ FOREST_CAPTION = "Right of zero, low-resource languages gain more; left of it, h
 TEXTS = {
     "strata": (
         "Gain against budget by stratum",
-        "Mean over targets, intermediate tasks and seeds, with {confidence} intervals. Zero: no change.",
-        "Line chart of gain in points against budget, one line a resource stratum. A table below has the "
-        "numbers.",
+        "",  # depends on the study: stratum_caption
+        "Line chart of gain in points against budget, one line a resource stratum. A table below has the numbers.",
     ),
     "forest-budget": (
         "Low − high: difference in gain",
         FOREST_CAPTION,
-        "Forest plot of the low minus high difference in gain, with intervals. A table below has the "
-        "numbers.",
+        "Forest plot of the low minus high difference in gain, with intervals. A table below has the numbers.",
     ),
     "forest-doubling": (
         "Low − high: difference in gain per doubling of budget",
@@ -79,12 +80,10 @@ class Figure:
     min_width: int
 
 
-def theme(dark: bool) -> Spec:
+def theme(dark: bool, font: str = FONT) -> Spec:
     """The Vega config that colours every figure."""
     text, muted, grid = ("#e6edf3", "#a8b1bb", "#3a414a") if dark else ("#1f2328", "#57606a", "#d8dee4")
-    strata = (
-        ["#f0813a", "#2dbe95", "#56b4e9", "#e39ac4"] if dark else ["#d55e00", "#009e73", "#0072b2", "#cc79a7"]
-    )
+    strata = ["#f0813a", "#2dbe95", "#56b4e9", "#e39ac4"] if dark else ["#d55e00", "#009e73", "#0072b2", "#cc79a7"]
     down, up = (["#ffb27a", "#d55e00", "#74401f"], ["#1f567b", "#3a94cf", "#a5d8f7"])
     if not dark:
         down, up = (["#8f3a00", "#d55e00", "#f3bd95"], ["#9ccbe8", "#0072b2", "#00456b"])
@@ -97,7 +96,7 @@ def theme(dark: bool) -> Spec:
     }
     return {
         "background": "transparent" if dark else "white",
-        "font": FONT,
+        "font": font,
         "view": {"stroke": None},
         "axis": {**labels, "gridColor": grid, "domainColor": muted, "tickColor": muted},
         "legend": {**labels, "titleColor": muted},
@@ -117,9 +116,12 @@ def theme(dark: bool) -> Spec:
 
 def static_svg(spec: Spec, width: int, prefix: str) -> str:
     """The figure as SVG in the light theme; ids carry the prefix, so that several fit in one page."""
-    svg: str = vl_convert.vegalite_to_svg({**spec, "width": width}, config=theme(dark=False))
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    return re.sub(r"url\(#", f"url(#{prefix}-", svg)
+    svg: str = vl_convert.vegalite_to_svg({**spec, "width": width}, config=theme(dark=False, font=STATIC_FONT))
+    # The renderer counts ids over its whole life: number them anew, so that a second page is the same as the first.
+    for place, name in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg))):
+        for before, after in (('id="', '"'), ("url(#", ")"), ('href="#', '"')):
+            svg = svg.replace(f"{before}{name}{after}", f"{before}{prefix}-{place}{after}")
+    return svg
 
 
 def build_figures(inputs: ReportInputs) -> list[Figure]:
@@ -147,7 +149,7 @@ def build_figures(inputs: ReportInputs) -> list[Figure]:
             continue
         title, caption, description = TEXTS[key]
         spec = {**spec, "description": description}
-        caption = caption.format(confidence=inputs.confidence)
+        caption = caption or stratum_caption(inputs)
         figures.append(Figure(key, title, caption, description, spec, static_svg(spec, width, key), least))
     return figures
 

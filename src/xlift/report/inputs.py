@@ -80,10 +80,9 @@ def primary_method(contrasts: pl.DataFrame) -> str | None:
 
 def contrast_rows(contrasts: pl.DataFrame, estimand: str, keys: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of one estimand in points by the primary method whose scope names exactly `keys`, scope parsed."""
+    method = pl.lit(primary_method(contrasts), dtype=pl.String)
     rows = contrasts.filter(
-        (pl.col("estimand") == estimand)
-        & (pl.col("scale") == "points")
-        & (pl.col("method") == primary_method(contrasts))
+        (pl.col("estimand") == estimand) & (pl.col("scale") == "points") & (pl.col("method") == method)
     )
     parsed = [row | {"where": parse_scope(row["scope"])} for row in rows.iter_rows(named=True)]
     return [row for row in parsed if sorted(row["where"]) == sorted(keys)]
@@ -93,8 +92,7 @@ def group_of(inputs: ReportInputs, iso2: str) -> str:
     """The stratum of a language, with English apart as `source`. UserError for an unknown code."""
     if iso2 not in inputs.languages:
         raise UserError(
-            f"The language '{iso2}' has scores but no row in the table of languages; add it to "
-            "config/languages.csv."
+            f"The language '{iso2}' has scores but no row in the table of languages; add it to config/languages.csv."
         )
     if iso2 == SOURCE_LANGUAGE:
         return "source"
@@ -162,9 +160,7 @@ def gain_by_budget(inputs: ReportInputs) -> pl.DataFrame:
     """target, language, budget, gain: the mean over intermediate tasks, null unless every one is complete."""
     cells = gain_by_cell(inputs).group_by("target", "language", "budget", maintain_order=True)
     complete = pl.col("gain").count() == len(inputs.intermediates)
-    return cells.agg(pl.when(complete).then(pl.col("gain").mean()).alias("gain")).sort(
-        "target", "language", "budget"
-    )
+    return cells.agg(pl.when(complete).then(pl.col("gain").mean()).alias("gain")).sort("target", "language", "budget")
 
 
 def slopes(inputs: ReportInputs) -> pl.DataFrame:
@@ -172,9 +168,7 @@ def slopes(inputs: ReportInputs) -> pl.DataFrame:
     logs = [math.log2(budget) for budget in inputs.budgets]
     centre = sum(logs) / len(logs) if logs else 0.0
     spread = sum((x - centre) ** 2 for x in logs)
-    weights = {
-        b: (x - centre) / spread if spread else math.nan for b, x in zip(inputs.budgets, logs, strict=True)
-    }
+    weights = {b: (x - centre) / spread if spread else math.nan for b, x in zip(inputs.budgets, logs, strict=True)}
     weight = pl.col("budget").replace_strict(weights, default=None, return_dtype=pl.Float64)
     complete = (pl.col("gain").count() == len(weights)) & pl.lit(spread > 0)
     return (
@@ -186,10 +180,15 @@ def slopes(inputs: ReportInputs) -> pl.DataFrame:
 
 
 def default_target(inputs: ReportInputs) -> str:
-    """The view shown first: the mean over targets, unless under half the languages are in every target."""
-    per_language = expected_pairs(inputs).group_by("language").len()["len"]
-    in_all = (per_language == len(inputs.targets)).sum()
-    return ALL_TARGETS if 2 * in_all >= len(per_language) or not inputs.targets else inputs.targets[0]
+    """The view shown first: the first choice in which at least half the languages have a slope, or else a "
+    "gain."""
+    choices = targets_shown(inputs)
+    for means, value in ((slopes(inputs), "slope"), (gain_by_cell(inputs), "gain")):
+        for target in choices:
+            column = means.filter(pl.col("target") == target)[value]
+            if len(column) and 2 * column.null_count() <= len(column):
+                return target
+    return choices[0] if choices else ALL_TARGETS
 
 
 def targets_shown(inputs: ReportInputs) -> list[str]:

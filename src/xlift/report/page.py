@@ -7,6 +7,7 @@ element; a content security policy allows only the page's own scripts (by hash) 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import math
@@ -76,7 +77,7 @@ def render_page(inputs: ReportInputs) -> str:
         several_scales=inputs.contrasts["scale"].n_unique() > 1,
         figures={figure.key: figure for figure in figures},
         figure_data=embedded_json(figure_data(figures)),
-        libraries=Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
+        libraries=Markup(libraries()),
         tables=tables,
         targets=[(target, target_title(target)) for target in targets_shown(inputs)],
         default_target=default_target(inputs),
@@ -87,6 +88,13 @@ def render_page(inputs: ReportInputs) -> str:
         provenance=flat_facts(inputs.provenance),
         limits=limits(inputs),
     )
+
+
+@functools.cache
+def libraries() -> str:
+    """Vega, Vega-Lite and vega-embed as one script; more than a second to make, the same every time."""
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return bundle
 
 
 def embedded_json(value: Any) -> Markup:
@@ -137,7 +145,7 @@ def run_totals(inputs: ReportInputs) -> list[tuple[str, str]]:
     peak = max((row[0] for row in runs.select("peak_memory_mib").drop_nulls().iter_rows()), default=None)
     return [
         ("runs", number(runs.height, 0)),
-        ("collapsed", number(runs["collapsed"].sum(), 0)),
+        ("collapsed", number(runs.filter("collapsed").height, 0)),
         ("hours of training", total("seconds", 3600, 2)),
         ("million tokens", total("tokens", 1e6, 2)),
         ("PFLOPs", total("flops", 1e15, 1)),

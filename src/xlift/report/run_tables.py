@@ -33,9 +33,7 @@ def completeness_table(inputs: ReportInputs) -> Table:
             state = "absent" if not complete else "whole" if complete == seeds else "part"
             cells.append(Cell(f"{complete}/{seeds}", complete, f"state {state}") if seeds else Cell(DASH))
         rows.append(Row(tuple(cells)))
-    labels = tuple(
-        "no intermediate" if name == NONE else f"{name} {budget_label(budget)}" for name, budget in columns
-    )
+    labels = tuple("no intermediate" if name == NONE else f"{name} {budget_label(budget)}" for name, budget in columns)
     return Table(
         "Complete cells over expected cells (one a seed)",
         ("target", *labels),
@@ -60,9 +58,7 @@ def missing_cells(inputs: ReportInputs) -> list[str]:
         if not cell["present"]:
             names.append(f"{name}: no scores")
             continue
-        lacking = sorted(
-            expected.get(cell["target"], set()) - scored.get(tuple(cell[key] for key in keys), set())
-        )
+        lacking = sorted(expected.get(cell["target"], set()) - scored.get(tuple(cell[key] for key in keys), set()))
         detail = f" (missing: {', '.join(lacking)})" if lacking else ""
         names.append(f"{name}: {cell['languages']} of {cell['expected_languages']} languages{detail}")
     return names

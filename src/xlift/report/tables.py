@@ -100,7 +100,7 @@ def p_value(p: float | None) -> str:
 def interval(row: Mapping[str, Any]) -> str:
     """The interval of a contrast in words; a null one says why as far as the row knows."""
     if row["estimate"] is None:
-        return "not identified"
+        return "no estimate"
     if row["ci_low"] is None or row["ci_high"] is None:
         return "no interval"
     return f"[{number(row['ci_low'], signed=True)}, {number(row['ci_high'], signed=True)}]"
@@ -117,9 +117,7 @@ def _lookup(frame: pl.DataFrame, keys: Sequence[str], value: str) -> dict[tuple[
 
 def _language_order(inputs: ReportInputs, target: str) -> list[str]:
     pairs = expected_pairs(inputs)
-    here = set(
-        pairs["language"] if target == ALL_TARGETS else pairs.filter(pl.col("target") == target)["language"]
-    )
+    here = set(pairs["language"] if target == ALL_TARGETS else pairs.filter(pl.col("target") == target)["language"])
     return [iso2 for iso2 in ordered_languages(inputs) if iso2 in here]
 
 
@@ -128,9 +126,7 @@ def language_table(inputs: ReportInputs) -> Table:
     gains = _lookup(gain_by_budget(inputs), ["target", "language", "budget"], "gain")
     slope = _lookup(slopes(inputs), ["target", "language"], "slope")
     primary = inputs.scores.filter(pl.col("is_primary"))
-    counts = _lookup(
-        primary.group_by("target", "language").agg(pl.col("n").max()), ["target", "language"], "n"
-    )
+    counts = _lookup(primary.group_by("target", "language").agg(pl.col("n").max()), ["target", "language"], "n")
     seeds = len(inputs.study["seeds"])
     baseline = _lookup(
         primary.filter(pl.col("intermediate") == NONE)
@@ -145,9 +141,7 @@ def language_table(inputs: ReportInputs) -> Table:
         scores = [baseline.get((target, iso2)) for target in inputs.targets]
         known = [score for score in scores if score is not None]
         baseline[ALL_TARGETS, iso2] = sum(known) / len(known) if len(known) == len(scores) and known else None
-        counts[ALL_TARGETS, iso2] = sum(
-            counts.get((t, iso2)) or 0 for t in inputs.targets if (t, iso2) in pairs
-        )
+        counts[ALL_TARGETS, iso2] = sum(counts.get((t, iso2)) or 0 for t in inputs.targets if (t, iso2) in pairs)
     rows = []
     for target in targets_shown(inputs):
         for iso2 in _language_order(inputs, target):
@@ -155,7 +149,7 @@ def language_table(inputs: ReportInputs) -> Table:
             group = group_of(inputs, iso2)
             cells = [
                 Cell(f"{language.name} ({iso2})"),
-                Cell(target_title(target)),
+                Cell(target_title(target), css="which"),
                 Cell(group, GROUPS.index(group), f"group {group}"),
                 numeric_cell(language.cc100_gib, 1),
                 numeric_cell(counts.get((target, iso2)), 0),
@@ -178,7 +172,7 @@ def heat_table(inputs: ReportInputs) -> Table:
         Row(
             (
                 Cell(f"{inputs.languages[iso2].name} ({iso2})"),
-                Cell(target_title(target)),
+                Cell(target_title(target), css="which"),
                 *(numeric_cell(gains.get((target, iso2, name, b)), 2, signed=True) for name, b in columns),
             ),
             target,
@@ -302,9 +296,14 @@ def scale_table(contrasts: pl.DataFrame) -> Table:
 
 def headlines(inputs: ReportInputs) -> list[dict[str, str]]:
     """The few numbers beside the answer: label, value, interval and p as text."""
-    wanted = [("low_minus_high", ["budget"]), ("low_minus_high_per_doubling", []), ("beta_per_doubling", [])]
+    wanted: tuple[tuple[str, list[str]], ...] = (
+        ("beta_per_doubling", []),
+        ("low_minus_high_per_doubling", []),
+        ("low_minus_high", ["budget"]),
+        ("unseen_minus_rest_per_doubling", []),
+    )
     found = []
-    for estimand, keys in [*wanted, ("unseen_minus_rest_per_doubling", [])]:
+    for estimand, keys in wanted:
         rows = contrast_rows(inputs.contrasts, estimand, keys)
         if not rows:
             continue
@@ -312,14 +311,14 @@ def headlines(inputs: ReportInputs) -> list[dict[str, str]]:
         place = f" at {budget_label(_budget_of(row))}" if keys else ""
         adjusted = row["p_adjusted"] is not None
         p = p_value(row["p_adjusted"] if adjusted else row["p"])
+        relation = p if p.startswith("<") else f"= {p}"
+        name = "p (adjusted)" if adjusted else "p"
         found.append(
             {
                 "label": estimand_title(estimand) + place,
                 "value": number(row["estimate"], signed=True),
                 "interval": interval(row),
-                "p": ""
-                if p == DASH
-                else f"p {'(adjusted) ' if adjusted else ''}{p if p[0] == '<' else '= ' + p}",
+                "p": "" if p == DASH else f"{name} {relation}",
                 "note": row["note"] or "",
             }
         )

@@ -32,9 +32,9 @@ from xlift.sources.cldr_items import (
 
 READER_VERSION = 1
 
-QUERIES_PER_LANGUAGE = 100
-NAMES_PER_LANGUAGE = 100
-ENTITY_SENTENCES = {"train": 2000, "dev": 100, "test": 60}
+QUERIES_PER_LANGUAGE = 40
+NAMES_PER_LANGUAGE = 50
+ENTITY_SENTENCES = {"train": 2000, "dev": 100, "test": 20}
 INTERMEDIATE_EXAMPLES = {"train": 6000, "dev": 200, "test": 200}
 
 ENTITY_KINDS = ("territory", "language", "currency")  # scripts and units are distractors, tagged O

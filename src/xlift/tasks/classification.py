@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlift.catalog import Task
-from xlift.tasks.encoded import Batch, Builder, Encoded
+from xlift.tasks.encoded import SPLITS, Batch, Builder, Encoded
 from xlift.tasks.family import Family, LinearHead, label_index, prediction_frame, varied
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Classification(Family):
     def check_values(self, frame: pl.DataFrame, task: Task) -> None:
         for value in sorted(set(frame["label"])):
             label_index(task, value, "label")
-        for split in ("train", "dev"):
+        for split in SPLITS:
             varied(frame.filter(pl.col("split") == split)["label"], task, f"{split} label")
 
     def encode(self, frame: pl.DataFrame, tokenizer: Tokenizer, task: Task, max_length: int, stride: int) -> Encoded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 SPLITS = ("train", "dev", "test")
@@ -56,7 +55,7 @@ class Encoded:
         tensors = {"tokens": self.tokens, "offsets": self.offsets, "owner": self.owner, "split": self.split}
         for level in ("by_token", "by_sequence", "by_example"):
             tensors.update({f"{level}.{name}": tensor for name, tensor in getattr(self, level).items()})
-        save_file({name: tensors[name].contiguous() for name in sorted(tensors)}, path, {"layout": json.dumps(1)})
+        path.write_bytes(save({name: tensors[name].contiguous() for name in sorted(tensors)}))
 
     @classmethod
     def load(cls, path: Path) -> Encoded:

@@ -43,7 +43,9 @@ class Family(ABC):
                 )
         required = [column for column in (*COMMON_COLUMNS, *self.columns) if column != "text_b"]
         for column in required:
-            if frame[column].null_count():
+            values = frame[column]
+            inner = isinstance(values.dtype, pl.List) and values.list.contains(None).any()
+            if values.null_count() or inner:
                 raise UserError(f"data of {task.name}: column {column!r} has empty values; prepare it again")
         keys = [*COMMON_COLUMNS, *(["role"] if "role" in self.columns else [])]
         if frame.select(keys).is_duplicated().any():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from xlift.catalog import Task
 from xlift.errors import UserError
-from xlift.tasks.encoded import Batch, Builder, Encoded
+from xlift.tasks.encoded import SPLITS, Batch, Builder, Encoded
 from xlift.tasks.family import Family, LinearHead, prediction_frame, varied
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class MultipleChoice(Family):
                     f"data of {task.name}: example {identifier!r} has {len(choices)} choices and label {label!r}; "
                     "give at least two choices and the index of the right one"
                 )
-        for split in ("train", "dev"):
+        for split in SPLITS:
             varied(frame.filter(pl.col("split") == split)["label"], task, f"{split} label")
 
     def encode(self, frame: pl.DataFrame, tokenizer: Tokenizer, task: Task, max_length: int, stride: int) -> Encoded:
@@ -44,7 +44,13 @@ class MultipleChoice(Family):
         pairs = [
             (prompt, choice) for prompt, choices in frame.select("prompt", "choices").iter_rows() for choice in choices
         ]
-        encodings = iter(tokenizer.encode_batch(pairs))
+        try:
+            encodings = iter(tokenizer.encode_batch(pairs))
+        except Exception as error:  # the one class that tokenizers raises
+            raise UserError(
+                f"data of {task.name}: a choice leaves no room for its prompt in {max_length} tokens ({error}); "
+                f"raise recipes.{task.name}.max_length"
+            ) from None
         for split, choices, label in frame.select("split", "choices", "label").iter_rows():
             builder.example(split, label=int(label))
             for _ in choices:
@@ -58,12 +64,13 @@ class MultipleChoice(Family):
     def loss(self, head: nn.Module, hidden: Tensor, batch: Batch, encoded: Encoded) -> Tensor:
         """Cross-entropy over each example's choices; all choices of an example are in the batch."""
         scores = head(hidden[:, 0]).float().squeeze(-1)
-        examples, group = encoded.owner[batch.sequences].unique(return_inverse=True)
-        group = group.to(scores.device)
-        first = encoded.first_sequence()[encoded.owner[batch.sequences]]
-        place = (batch.sequences - first).to(scores.device)
+        owner = encoded.owner[batch.sequences]
+        place = batch.sequences - encoded.first_sequence()[owner]
+        # Choices follow one another, so each first choice begins an example, even one that is here twice.
+        examples = owner[place == 0]
+        group = (place == 0).cumsum(0) - 1
         table = scores.new_full((len(examples), int(place.max()) + 1), -torch.inf)
-        table = table.index_put((group, place), scores)
+        table = table.index_put((group.to(scores.device), place.to(scores.device)), scores)
         labels = encoded.by_example["label"][examples].to(scores.device)
         return nn.functional.cross_entropy(table, labels, reduction="sum")
 

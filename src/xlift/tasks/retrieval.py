@@ -90,9 +90,9 @@ class Retrieval(Family):
         return train[encoded.by_example["query"][train] == 1]
 
     def sequences(self, encoded: Encoded, examples: Tensor) -> Tensor:
-        """The given rows; of a query in training also its right document."""
-        gold = encoded.by_example["gold"][examples]
-        return torch.cat([examples, gold[gold >= 0]]).unique()
+        """The given rows, then each right document that is not among them, once and in order."""
+        gold = encoded.by_example["gold"][examples].unique()
+        return torch.cat([examples, gold[(gold >= 0) & ~torch.isin(gold, examples)]])
 
     def loss(self, head: nn.Module, hidden: Tensor, batch: Batch, encoded: Encoded) -> Tensor:
         """In-batch softmax: each query against every document of the optimiser step."""
@@ -123,7 +123,7 @@ class Retrieval(Family):
             identifiers = pooled["id"].to_list()
             predictions += [[identifiers[i] for i in ranking] for ranking in best.tolist()]
             places += group["place"].to_list()
-        chosen = examples[torch.tensor(places)]
+        chosen = examples[torch.tensor(places, dtype=torch.int64)]
         return prediction_frame(frame, chosen, predictions, frame["gold"][chosen.tolist()].to_list())
 
     def floor(self, frame: pl.DataFrame, task: Task, predictions: pl.DataFrame) -> float:

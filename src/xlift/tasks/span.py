@@ -80,8 +80,17 @@ class Span(Family):
         where: str,
     ) -> None:
         """Add the windows of one question and its context."""
-        inside = [i for i, part in enumerate(encoding.sequence_ids) if part == 1]
-        head, tail = range(inside[0]), range(inside[-1] + 1, len(encoding.ids))
+        # Each of these attributes is a fresh list at every look.
+        ids, types, offsets, parts = encoding.ids, encoding.type_ids, encoding.offsets, encoding.sequence_ids
+        inside = [i for i, part in enumerate(parts) if part == 1]
+        if not inside:
+            raise UserError(f"{where}: the encoder's tokenizer finds nothing in the context; drop the example")
+        spans = [
+            _trimmed(context, span) if part == 1 else (IGNORED, IGNORED)
+            for span, part in zip(offsets, parts, strict=True)
+        ]
+        answer_tokens = {i for i in inside if _touches(spans[i], answer)}
+        head, tail = range(inside[0]), range(inside[-1] + 1, len(ids))
         room = max_length - len(head) - len(tail)
         if room < max(1, stride + 1):
             raise UserError(
@@ -89,16 +98,15 @@ class Span(Family):
             )
         for window in windows([1] * len(inside), room, stride):
             places = [*head, *(inside[i] for i in window), *tail]
-            spans = [_trimmed(context, encoding.offsets[i]) if encoding.sequence_ids[i] == 1 else None for i in places]
-            first = [IGNORED if span is None else span[0] for span in spans]
-            last = [IGNORED if span is None else span[1] for span in spans]
-            start, end = _target(spans, answer)
+            # The window's tokens of the answer; a window that lacks some of them points at the first token.
+            held = [place for place, i in enumerate(places) if i in answer_tokens]
+            whole = held and len(held) == len(answer_tokens)
             builder.sequence(
-                [encoding.ids[i] for i in places],
-                [encoding.type_ids[i] for i in places],
-                {"char_start": first, "char_end": last},
-                start=start,
-                end=end,
+                [ids[i] for i in places],
+                [types[i] for i in places],
+                {"char_start": [spans[i][0] for i in places], "char_end": [spans[i][1] for i in places]},
+                start=held[0] if whole else 0,
+                end=held[-1] if whole else 0,
             )
 
     def head(self, hidden: int, task: Task, dropout: float) -> nn.Module:
@@ -161,16 +169,9 @@ def _trimmed(text: str, span: tuple[int, int]) -> tuple[int, int]:
     return start, end
 
 
-def _target(spans: list[tuple[int, int] | None], answer: tuple[int, int]) -> tuple[int, int]:
-    """Positions of the first and last token of the answer; (0, 0) where the window does not hold all of it."""
-    touching = [
-        i for i, s in enumerate(spans) if s is not None and s[0] < s[1] and s[0] < answer[1] and s[1] > answer[0]
-    ]
-    if not touching:
-        return 0, 0
-    begin, end = spans[touching[0]], spans[touching[-1]]
-    whole = begin is not None and end is not None and begin[0] <= answer[0] and end[1] >= answer[1]
-    return (touching[0], touching[-1]) if whole else (0, 0)
+def _touches(span: tuple[int, int], answer: tuple[int, int]) -> bool:
+    """Whether a token has characters of the answer."""
+    return span[0] < span[1] and span[0] < answer[1] and span[1] > answer[0]
 
 
 def best_span(scores: Tensor, char_start: Tensor, char_end: Tensor) -> tuple[float, tuple[int, int]]:

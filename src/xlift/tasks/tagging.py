@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from xlift.catalog import Task
 from xlift.errors import UserError
-from xlift.tasks.encoded import IGNORED, Batch, Builder, Encoded
+from xlift.tasks.encoded import IGNORED, SPLITS, Batch, Builder, Encoded
 from xlift.tasks.family import Family, LinearHead, label_index, prediction_frame, varied
 from xlift.tasks.windows import home_window, windows
 
@@ -35,7 +35,8 @@ class Tagging(Family):
                 )
         for value in sorted(set(frame["tags"].explode())):
             label_index(task, value, "tag")
-        varied(frame.filter(pl.col("split") == "train")["tags"].explode(), task, "train tag")
+        for split in SPLITS:
+            varied(frame.filter(pl.col("split") == split)["tags"].explode(), task, f"{split} tag")
 
     def encode(self, frame: pl.DataFrame, tokenizer: Tokenizer, task: Task, max_length: int, stride: int) -> Encoded:
         tokenizer.no_truncation()

@@ -23,9 +23,10 @@ def windows(sizes: Sequence[int], capacity: int, overlap: int) -> list[range]:
         found.append(range(start, end))
         if end == len(sizes):
             return found
-        # Step back by the overlap, but always forward of the last start.
+        # Step back by the overlap, but always forward of the last start and with room for what comes next.
         start, shared = end, 0
-        while start - 1 > found[-1].start and shared + sizes[start - 1] <= overlap:
+        most = min(overlap, capacity - sizes[end])
+        while start - 1 > found[-1].start and shared + sizes[start - 1] <= most:
             start -= 1
             shared += sizes[start]
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """Sizes that decide an encoder's cost."""
+    """Sizes that decide an encoder's cost; `trained_layers` None: all."""
 
     layers: int
     hidden: int
     intermediate: int
+    trained_layers: int | None = None
 
     @property
     def linear_parameters(self) -> int:
@@ -28,14 +29,21 @@ def forward_flops(shape: EncoderShape, sequences: int, width: int) -> float:
 def training_flops(shape: EncoderShape, sequences: int, width: int, method: str, rank: int) -> float:
     """Forward and backward pass that are really run.
 
-    Full fine-tuning: gradients of inputs and of weights, so three forward passes. LoRA: gradients of inputs only for
-    the frozen matrices (two forward passes), three for the low-rank ones. Attention always costs three. The head is
-    left out: it is below one per cent.
+    Layers below the trained ones: one forward pass. Full fine-tuning: gradients of inputs and of weights, so three
+    forward passes. LoRA: gradients of inputs only for the frozen matrices (two forward passes), three for the low-rank
+    ones. No gradients of inputs where nothing before is trained: in the lowest trained layer's query, key and value.
+    Attention of trained layers costs three. The head is left out: it is below one per cent.
     """
+    trained = shape.layers if shape.trained_layers is None else shape.trained_layers
+    below = forward_flops(replace(shape, layers=shape.layers - trained), sequences, width)
+    upper = replace(shape, layers=trained)
     positions = sequences * width
-    matrices = 2.0 * shape.linear_parameters * positions
-    attention = 4.0 * shape.layers * shape.hidden * width * positions
+    matrices = 2.0 * upper.linear_parameters * positions
+    attention = 4.0 * trained * shape.hidden * width * positions
     if method == "full":
-        return 3 * (matrices + attention)
-    low_rank = 2.0 * shape.layers * rank * positions * (4 * 2 * shape.hidden + 2 * (shape.hidden + shape.intermediate))
-    return 2 * matrices + 3 * (attention + low_rank)
+        # Without a limit on layers the embeddings' positions and norm are trained too, and need these gradients.
+        not_needed = 0.0 if shape.trained_layers is None else 2.0 * positions * 3 * shape.hidden**2
+        return below + 3 * (matrices + attention) - not_needed
+    low_rank = 2.0 * trained * rank * positions * (4 * 2 * shape.hidden + 2 * (shape.hidden + shape.intermediate))
+    not_needed = 2.0 * positions * 3 * (shape.hidden**2 + shape.hidden * rank)
+    return below + 2 * matrices + 3 * (attention + low_rank) - not_needed

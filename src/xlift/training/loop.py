@@ -153,7 +153,8 @@ def _log(realised: Realised, history: Tensor, done: int, settings: Optimisation,
         if not (abs(loss) < float("inf") and abs(norm) < float("inf")):
             raise UserError(
                 f"{run}: step {step} of {settings.steps} has a loss or gradient that is not finite "
-                f"(loss {loss}, gradient norm {norm}); lower the learning rate of the task in `recipes`, or set training.precision to fp32"
+                f"(loss {loss}, gradient norm {norm}); lower the learning rate of the task in `recipes`, "
+                "or set training.precision to fp32"
             )
         realised.losses.append(loss)
     rate = learning_rate(done - 1, settings.steps, settings.learning_rate, settings.warmup)

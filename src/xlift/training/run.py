@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from xlift.artifacts import fingerprint, publish_folder, verified
@@ -70,12 +70,13 @@ def train_run(
     torch.manual_seed(seed)
     head = family.head(encoder.hidden_size, task, specification["training"]["dropout"]).to(compute.device)
     settings = optimisation(specification)
-    shape = encoder_shape(inputs.encoder)
+    shape = encoder_shape(inputs.encoder, trainable.layers)
     realised = train(encoder, head, family, encoded, settings, compute, shape, trainable.method, trainable.rank, run)
     dev = evaluate_dev(task, encoder, head, encoded, inputs.data, compute)
 
     def write(folder: Path) -> None:
-        save_file(joined_weights(trained_state(encoder), head), folder / WEIGHTS)
+        weights = folder / WEIGHTS
+        weights.write_bytes(save(joined_weights(trained_state(encoder), head)))
         (folder / LOG).write_text(realised.log_lines(), encoding="utf-8")
 
     return publish_folder(out, write, manifest_facts(specification, realised, dev, compute, started))
@@ -105,10 +106,18 @@ def frozen_dtype(compute: Compute, trainable: Trainable) -> torch.dtype:
     return compute.dtype if trainable.method == "lora" else torch.float32
 
 
-def encoder_shape(folder: Path) -> EncoderShape:
-    """Sizes of a prepared encoder."""
+def encoder_shape(folder: Path, trained_layers: int | None) -> EncoderShape:
+    """Sizes of a prepared encoder; DistilBERT and its kin name them otherwise."""
     config = read_config(folder)
-    return EncoderShape(config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"])
+    layers, hidden, intermediate = (
+        next(int(config[name]) for name in names if name in config)
+        for names in (
+            ("num_hidden_layers", "n_layers"),
+            ("hidden_size", "dim"),
+            ("intermediate_size", "hidden_dim"),
+        )
+    )
+    return EncoderShape(layers, hidden, intermediate, trained_layers)
 
 
 def evaluate_dev(

@@ -1,0 +1,305 @@
+"""The grid of a study: its counts, its names, and what each fingerprint depends on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlift import grid as grid_module
+from xlift.artifacts import canonical_json, fingerprint
+from xlift.errors import UserError
+from xlift.grid import (
+    Cell,
+    Grid,
+    Intermediate,
+    analysis_specification,
+    as_param,
+    budget_label,
+    report_specification,
+    source_version,
+)
+from xlift.sources import cldr
+from xlift.study import parse_study
+
+DEFAULT: dict[str, Any] = {
+    "study": "mini",
+    "intermediates": ["cldr_pairs", "cldr_qa"],
+    "budgets": [0.25, 1, 4],
+    "seeds": [1, 2, 3],
+    "targets": ["cldr_retrieval", "cldr_kind", "cldr_entities"],
+    "languages": ["de", "sw", "te"],
+}
+
+
+def make(**changes: Any) -> Grid:
+    return Grid(parse_study({**DEFAULT, **changes}, "study.yaml"), "study.yaml")
+
+
+def everything(grid: Grid) -> dict[str, str]:
+    """Fingerprint of every job of a study, by a name that says which."""
+    found = {"encoder": grid.encoder_specification(), "analysis": analysis_specification(grid.study)}
+    for task in grid.tasks:
+        found[f"data {task}"] = grid.data_specification(task)
+        found[f"encode {task}"] = grid.encode_specification(task)
+    for run in grid.intermediates:
+        found[f"intermediate {run.task} {run.budget} {run.seed}"] = grid.intermediate_specification(run)
+    trained = set(grid.target_runs())
+    for cell in grid.cells:
+        run = cell.intermediate
+        name = f"{cell.target} {run.task} {run.budget} {run.seed}"
+        if cell in trained:
+            found[f"target {name}"] = grid.target_specification(cell)
+        found[f"predict {name}"] = grid.prediction_specification(cell)
+        found[f"score {name}"] = grid.score_specification(cell)
+    found["report"] = report_specification(grid)
+    assert all(json.loads(as_param(value)) == value for value in found.values())
+    return {name: fingerprint(value) for name, value in found.items()}
+
+
+def changed(**changes: Any) -> tuple[set[str], set[str], set[str]]:
+    """Names of the jobs that a change to the study repeats, adds and drops."""
+    before, after = everything(make()), everything(make(**changes))
+    both = before.keys() & after.keys()
+    return (
+        {name for name in both if before[name] != after[name]},
+        after.keys() - before.keys(),
+        before.keys() - after.keys(),
+    )
+
+
+def kinds(names: set[str]) -> set[str]:
+    return {name.split()[0] for name in names}
+
+
+# --- Counts and names ---
+
+
+def test_counts_of_the_default_study_by_hand():
+    grid = make()
+    assert len(grid.intermediates) == 2 * 3 * 3 == 18
+    assert len(list(grid.target_runs())) == 2 * (18 + 3) == 42
+    assert len(grid.cells) == 3 * (18 + 3) == 63
+    assert len(set(grid.cells)) == 63
+    assert [(run.task, run.budget, run.seed) for run in grid.baselines] == [("none", 0.0, s) for s in (1, 2, 3)]
+    assert grid.tasks == ["cldr_entities", "cldr_kind", "cldr_pairs", "cldr_qa", "cldr_retrieval"]
+    assert grid.cells == sorted(grid.cells)
+
+
+def test_steps_are_the_multiple_of_the_reference():
+    grid = make(recipes={"cldr_pairs": {"steps": 40}, "cldr_qa": {"steps": 100}})
+    steps = {
+        (run.task, run.budget): grid.intermediate_specification(run)["recipe"]["steps"] for run in grid.intermediates
+    }
+    assert steps == {
+        ("cldr_pairs", 0.25): 10,
+        ("cldr_pairs", 1.0): 40,
+        ("cldr_pairs", 4.0): 160,
+        ("cldr_qa", 0.25): 25,
+        ("cldr_qa", 1.0): 100,
+        ("cldr_qa", 4.0): 400,
+    }
+
+
+def test_english_is_not_searched_in_english():
+    grid = make()
+    assert grid.scored_languages("cldr_kind") == ["de", "en", "sw", "te"]
+    assert grid.scored_languages("cldr_retrieval") == ["de", "sw", "te"]
+
+
+def test_labels_by_hand():
+    assert [budget_label(budget) for budget in (0.25, 1.0, 4.0, 10.0, 0.0)] == ["x0.25", "x1", "x4", "x10", "x0"]
+    assert Cell("cldr_kind", Intermediate("none", 0.0, 7)).wildcards == {
+        "target": "cldr_kind",
+        "inter": "none",
+        "budget": "x0",
+        "seed": "7",
+    }
+
+
+@given(st.floats(1e-6, 10_000))
+def test_a_budget_comes_back_from_its_label(budget):
+    label = budget_label(budget)
+    assert float(label.removeprefix("x")) == budget
+    assert set(label) <= set("x0123456789.e+-")
+
+
+# --- Budgets that make no sense ---
+
+
+def test_a_budget_of_no_steps_is_refused():
+    with pytest.raises(UserError) as caught:
+        make(budgets=[1, 0.01])
+    assert str(caught.value) == (
+        "study.yaml: budgets: 0.01 of cldr_pairs's 48 reference steps rounds to zero steps; "
+        "one step is a budget of 0.0208"
+    )
+    make(budgets=[1, 0.0208])  # and so it is
+
+
+def test_budgets_that_coincide_are_refused():
+    with pytest.raises(UserError, match=r"^study.yaml: budgets: 1 and 1.001 both come to 48 steps of cldr_pairs; drop"):
+        make(budgets=[0.25, 1, 1.001])
+
+
+# --- What each fingerprint depends on ---
+
+
+def test_the_same_study_has_the_same_fingerprints():
+    assert changed() == (set(), set(), set())
+    # The order of a list in the file is no part of any run.
+    repeated, added, dropped = changed(
+        intermediates=["cldr_qa", "cldr_pairs"], languages=["te", "de", "sw"], budgets=[4, 1, 0.25], seeds=[3, 1, 2]
+    )
+    assert (repeated, added, dropped) == ({"report"}, set(), set())
+
+
+def test_every_job_has_a_fingerprint_of_its_own():
+    found = everything(make())
+    # But the untrained encoder's predictions, which no seed changes.
+    same = {found.pop(f"predict cldr_retrieval none 0.0 {seed}") for seed in (1, 2, 3)}
+    assert len(same) == 1
+    assert len(set(found.values()) | same) == len(found) + 1
+
+
+def test_a_new_seed_runs_that_seed_only():
+    repeated, added, dropped = changed(seeds=[1, 2, 3, 4])
+    assert (repeated, dropped) == ({"report"}, set())
+    assert all(name.endswith(" 4") for name in added)
+    assert len(added) == 2 * 3 + 3 * 7 * 2 + 2 * 7
+
+
+def test_a_new_budget_runs_that_budget_only():
+    repeated, added, dropped = changed(budgets=[0.25, 1, 4, 2])
+    assert (repeated, dropped) == ({"report"}, set())
+    assert all(" 2.0 " in name for name in added)
+    assert kinds(added) == {"intermediate", "target", "predict", "score"}
+
+
+def test_a_new_target_runs_that_target_only():
+    fewer = make(targets=["cldr_retrieval", "cldr_kind"])
+    before, after = everything(fewer), everything(make())
+    assert {name for name in before if before[name] != after[name]} == {"report"}
+    assert all("cldr_entities" in name for name in after.keys() - before.keys())
+
+
+def test_a_new_language_trains_nothing():
+    repeated, added, dropped = changed(languages=["de", "sw", "te", "fi"])
+    assert (added, dropped) == (set(), set())
+    assert kinds(repeated) == {"data", "encode", "predict", "score", "report"}
+    # The intermediate tasks are English whatever the languages.
+    assert {name for name in repeated if name.split()[0] in ("data", "encode")} == {
+        f"{kind} {target}" for kind in ("data", "encode") for target in DEFAULT["targets"]
+    }
+
+
+def test_a_targets_learning_rate_leaves_intermediates_and_other_targets_alone():
+    repeated, added, dropped = changed(recipes={"cldr_kind": {"learning_rate": 0.0005}})
+    assert (added, dropped) == (set(), set())
+    assert repeated == {
+        name for name in everything(make()) if name.split()[0] in ("target", "predict", "score") and "cldr_kind" in name
+    }
+
+
+def test_an_intermediates_recipe_repeats_what_starts_from_it():
+    repeated, _, _ = changed(recipes={"cldr_qa": {"learning_rate": 0.0005}})
+    assert repeated == {
+        name
+        for name in everything(make())
+        if name.split()[0] in ("intermediate", "target", "predict", "score") and "cldr_qa" in name
+    }
+
+
+def test_a_learning_rate_is_that_of_the_method():
+    lora = make(recipes={"cldr_kind": {"learning_rate": 0.5}})
+    full = make(recipes={"cldr_kind": {"learning_rate": 0.5}}, trainable={"method": "full"})
+    for grid in (lora, full):
+        rates = {c.target: grid.target_specification(c)["recipe"]["learning_rate"] for c in grid.target_runs()}
+        assert rates["cldr_kind"] == 0.5
+    assert make().target_specification(next(make().target_runs()))["recipe"]["learning_rate"] == 1e-3
+    full_plain = make(trainable={"method": "full"})
+    assert full_plain.target_specification(next(full_plain.target_runs()))["recipe"]["learning_rate"] == 5e-5
+
+
+def test_a_length_is_encoded_and_trained_again():
+    repeated, _, _ = changed(recipes={"cldr_kind": {"max_length": 32}})
+    assert "encode cldr_kind" in repeated
+    assert kinds(repeated) == {"encode", "target", "predict", "score"}
+    assert all("cldr_kind" in name for name in repeated)
+
+
+def test_contrasts_change_the_analysis_only():
+    repeated, added, dropped = changed(contrasts={"low_below": 3.0})
+    assert (repeated, added, dropped) == ({"analysis", "report"}, set(), set())
+
+
+def test_another_encoder_changes_all_but_data_and_analysis():
+    repeated, _, _ = changed(encoder={"source": "hub", "id": "FacebookAI/xlm-roberta-base", "revision": "abc"})
+    assert kinds(repeated) == {"encoder", "encode", "intermediate", "target", "predict", "score", "report"}
+
+
+def test_the_studys_name_is_in_scores_but_in_no_run():
+    repeated, _, _ = changed(study="other")
+    assert kinds(repeated) == {"score", "report"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ("encoder", {"encoder", "encode", "intermediate", "target", "predict", "score"}),
+        ("data", {"data", "encode", "intermediate", "target", "predict", "score"}),
+        ("encode", {"encode", "intermediate", "target", "predict", "score"}),
+        ("train", {"intermediate", "target", "predict", "score"}),
+        ("predict", {"predict", "score"}),
+        ("score", {"score"}),
+    ],
+)
+def test_a_stages_version_repeats_it_and_what_follows(stage, expected, monkeypatch):
+    before = everything(make())
+    versions = {**grid_module.STAGE_VERSIONS, stage: grid_module.STAGE_VERSIONS[stage] + 1}
+    monkeypatch.setattr(grid_module, "STAGE_VERSIONS", versions)
+    after = everything(make())
+    assert kinds({name for name in before if before[name] != after[name]}) == expected
+
+
+def test_a_new_reader_or_babel_repeats_the_data(monkeypatch):
+    before = everything(make())
+    monkeypatch.setattr(grid_module, "source_version", lambda source: {"source": source, "reader": 99})
+    after = everything(make())
+    assert kinds({name for name in before if before[name] != after[name]}) == {
+        "data",
+        "encode",
+        "intermediate",
+        "target",
+        "predict",
+        "score",
+    }
+
+
+def test_the_source_version_is_the_readers_own():
+    assert source_version("cldr") == cldr.source_version()
+
+
+def test_parents_are_named_by_fingerprint():
+    grid = make()
+    for cell in grid.target_runs():
+        run = cell.intermediate
+        expected = None if run.is_none else fingerprint(grid.intermediate_specification(run))
+        assert grid.target_specification(cell)["parent"] == expected
+    for cell in grid.cells:
+        if cell.target == "cldr_retrieval":
+            run = cell.intermediate
+            expected = None if run.is_none else fingerprint(grid.intermediate_specification(run))
+            assert grid.prediction_specification(cell)["weights"] == expected
+        else:
+            assert grid.prediction_specification(cell)["weights"] == fingerprint(grid.target_specification(cell))
+
+
+def test_specifications_are_json_as_they_stand():
+    grid = make()
+    for cell in grid.cells[:5]:
+        specification = grid.score_specification(cell)
+        assert json.loads(canonical_json(specification)) == specification

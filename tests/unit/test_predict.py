@@ -1,0 +1,203 @@
+"""Prediction and its cost: independent of batching, the same merged or not, FLOPs as torch counts them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from tokenizers import Tokenizer
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from toy import toy_frame, toy_task
+from xlift import predict
+from xlift.encoder.adapt import Trainable, make_trainable, trained_state
+from xlift.encoder.model import load_encoder
+from xlift.errors import UserError
+from xlift.predict import forward, predict_cell, predict_split
+from xlift.tasks.families import FAMILIES
+from xlift.training.cost import EncoderShape, forward_flops, training_flops
+from xlift.training.run import encoder_shape
+
+CPU = torch.device("cpu")
+FAMILY_NAMES = sorted(FAMILIES)
+CELL = {"precision": "fp32", "threads": 1}
+
+
+def prepared(family: str, folder: Path):
+    """Task, rows, tokens, encoder and a fixed random head."""
+    torch.manual_seed(3)
+    task, frame = toy_task(family), toy_frame(family)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    encoded = FAMILIES[family].encode(frame, tokenizer, task, 24, 8)
+    encoder = load_encoder(folder, dtype=torch.float32, device=CPU, dropout=0.0)
+    head = FAMILIES[family].head(encoder.hidden_size, task, 0.0)
+    return task, frame, encoded, encoder, head
+
+
+def moved(folder: Path, trainable: Trainable):
+    """An encoder whose trained weights are away from where they start, and their state."""
+    encoder = load_encoder(folder, dtype=torch.float32, device=CPU, dropout=0.0)
+    make_trainable(encoder, trainable, seed=1)
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for _, parameter in sorted(encoder.named_parameters()):
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return encoder, trained_state(encoder)
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_outputs_do_not_depend_on_the_company_in_a_batch(family, tiny_encoder, compute, monkeypatch):
+    _, _, encoded, encoder, head = prepared(family, tiny_encoder)
+    rows = FAMILIES[family].sequences(encoded, encoded.examples("test"))
+    found = {}
+    for cap in (1, 90, 100_000):
+        monkeypatch.setitem(predict.BATCH_TOKENS, "cpu", cap)
+        found[cap] = forward(encoder, head, FAMILIES[family], encoded, rows, compute)
+        shuffled = torch.randperm(len(rows), generator=torch.Generator().manual_seed(cap))
+        again = forward(encoder, head, FAMILIES[family], encoded, rows[shuffled], compute)
+        for place, output in zip(shuffled.tolist(), again, strict=True):
+            torch.testing.assert_close(output, found[cap][place], atol=1e-5, rtol=1e-5)
+    lengths = encoded.lengths[rows].tolist()
+    for one, few, all_together, length in zip(*found.values(), lengths, strict=True):
+        assert one.shape[:1] == (length,) or not FAMILIES[family].outputs_by_token
+        torch.testing.assert_close(one, few, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(one, all_together, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_rows_are_complete_and_sorted(family, tiny_encoder, compute):
+    task, frame, encoded, encoder, head = prepared(family, tiny_encoder)
+    for split in ("dev", "test"):
+        found = predict_split(task, encoder, head, frame, encoded, split, compute)
+        expected = frame.filter(split=split)
+        if family == "retrieval":
+            expected = expected.filter(role="query")
+        assert found.select("language", "id").rows() == sorted(expected.select("language", "id").rows())
+        assert found.schema == {
+            "language": pl.String,
+            "id": pl.String,
+            "prediction": pl.List(pl.String),
+            "gold": pl.List(pl.String),
+        }
+        assert not sum(found.null_count().row(0))
+    rows = frame.filter(split="train")
+    tokenizer = Tokenizer.from_file(str(tiny_encoder / "tokenizer.json"))
+    train_only = FAMILIES[family].encode(rows, tokenizer, task, 24, 8)
+    empty = predict_split(task, encoder, head, rows, train_only, "test", compute)
+    assert empty.is_empty()
+    assert empty.schema == found.schema
+
+
+def test_rows_of_another_file_are_refused(tiny_encoder, compute):
+    task, frame, encoded, encoder, head = prepared("classification", tiny_encoder)
+    with pytest.raises(UserError, match=r"39 rows but 40 encoded examples; encode the task again"):
+        predict_split(task, encoder, head, frame.head(39), encoded, "test", compute)
+
+
+@pytest.mark.parametrize(
+    "trainable",
+    [
+        Trainable(rank=4, alpha=8.0),
+        Trainable(method="full"),
+        Trainable(method="full", freeze_word_embeddings=False),
+        Trainable(rank=4, alpha=8.0, layers=1),
+    ],
+    ids=["lora", "full", "full with words", "lora in one layer"],
+)
+@pytest.mark.parametrize("family", ["classification", "retrieval"])
+def test_a_cell_predicts_what_the_trained_model_does(family, trainable, tiny_encoder, compute, tmp_path):
+    task, frame, encoded, _, head = prepared(family, tiny_encoder)
+    encoder, state = moved(tiny_encoder, trainable)
+    rows = FAMILIES[family].sequences(encoded, encoded.examples("test"))
+    expected = predict_split(task, encoder, head, frame, encoded, "test", compute)
+    frame.write_parquet(tmp_path / "data.parquet")
+    weights = (state, head.state_dict())
+    found = predict_cell(task, CELL, tiny_encoder, encoded, tmp_path / "data.parquet", weights, trainable)
+    assert found.equals(expected)
+    # And the states agree, not only the answers; they are not those of the encoder as it is.
+    merged = load_encoder(tiny_encoder, dtype=torch.float32, device=CPU, dropout=0.0)
+    outputs = forward(encoder, head, FAMILIES[family], encoded, rows, compute)
+    before = forward(merged, head, FAMILIES[family], encoded, rows, compute)
+    predict.merge_trained(merged, state, trainable)
+    after = forward(merged, head, FAMILIES[family], encoded, rows, compute)
+    torch.testing.assert_close(torch.stack(after), torch.stack(outputs), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(torch.stack(before), torch.stack(outputs), atol=1e-3)
+
+
+def test_a_cell_without_weights_predicts_with_the_encoder_as_it_is(tiny_encoder, compute, tmp_path):
+    task, frame, encoded, encoder, head = prepared("retrieval", tiny_encoder)
+    frame.write_parquet(tmp_path / "data.parquet")
+    found = predict_cell(task, CELL, tiny_encoder, encoded, tmp_path / "data.parquet", None, Trainable())
+    assert found.equals(predict_split(task, encoder, head, frame, encoded, "test", compute))
+
+
+# --- FLOPs ---
+
+
+def addmm_in_place(self_shape, a_shape, b_shape, *args, out_shape=None, **kwargs) -> int:
+    """The counter knows addmm, not its in-place form: 2 x rows x inner x columns."""
+    (rows, inner), (_, columns) = a_shape, b_shape
+    return 2 * rows * inner * columns
+
+
+def counted(work) -> int:
+    """Operations torch counts; attention by plain products, which the counter knows on every device."""
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: addmm_in_place}) as counter,
+    ):
+        work()
+    return counter.get_total_flops()
+
+
+SHAPES = [(3, 20), (1, 100), (8, 7)]
+
+
+@pytest.mark.parametrize(("sequences", "width"), SHAPES)
+def test_forward_flops_are_what_torch_counts(sequences, width, tiny_encoder):
+    encoder = load_encoder(tiny_encoder, dtype=torch.float32, device=CPU, dropout=0.0)
+    tokens = torch.randint(5, 400, (sequences, width))
+    with torch.no_grad():
+        found = counted(lambda: encoder(tokens))
+    assert forward_flops(encoder_shape(tiny_encoder, None), sequences, width) == pytest.approx(found, rel=0.01)
+
+
+@pytest.mark.parametrize(("sequences", "width"), SHAPES)
+@pytest.mark.parametrize(
+    "trainable",
+    [
+        Trainable(rank=4),
+        Trainable(rank=4, layers=1),
+        Trainable(method="full"),
+        Trainable(method="full", layers=1),
+        Trainable(method="full", layers=2),
+    ],
+    ids=lambda trainable: f"{trainable.method}-{trainable.layers}",
+)
+def test_training_flops_are_what_torch_counts(trainable, sequences, width, tiny_encoder):
+    encoder = load_encoder(tiny_encoder, dtype=torch.float32, device=CPU, dropout=0.0)
+    make_trainable(encoder, trainable, seed=0)
+    tokens = torch.randint(5, 400, (sequences, width))
+    found = counted(lambda: encoder(tokens).sum().backward())
+    shape = encoder_shape(tiny_encoder, trainable.layers)
+    expected = training_flops(shape, sequences, width, trainable.method, trainable.rank)
+    assert expected == pytest.approx(found, rel=0.01)
+
+
+def test_flops_by_hand():
+    # One layer, hidden 2, feed-forward 3, one sequence of 5 tokens.
+    shape = EncoderShape(layers=1, hidden=2, intermediate=3)
+    matrices = 5 * 2 * (4 * 2 * 2 + 2 * 2 * 3)  # tokens x 2 x (four square matrices, two of 2 x 3)
+    attention = 2 * (2 * 5 * 5 * 2)  # scores and mixing, each 2 x tokens x tokens x hidden
+    assert forward_flops(shape, 1, 5) == matrices + attention
+    assert training_flops(shape, 1, 5, "full", 8) == 3 * (matrices + attention)
+
+
+def test_encoder_shape_reads_the_configuration(tiny_encoder):
+    config = json.loads((tiny_encoder / "config.json").read_text())
+    assert encoder_shape(tiny_encoder, 1) == EncoderShape(2, 32, config["intermediate_size"], 1)

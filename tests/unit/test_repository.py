@@ -1,0 +1,127 @@
+"""What is written down twice agrees: pins, generated references, study files, house rules of size."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from xlift.grid import Grid
+from xlift.languages import load_languages
+from xlift.reference import readme_text, schema_text
+from xlift.study import Study, load_study
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REQUIREMENTS = [
+    Requirement(text)
+    for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    for text in group
+]
+LARGEST_MODULE, LARGEST_SCRIPT = 420, 40
+
+
+def pins(lines: list[str]) -> dict[str, Version]:
+    """Versions by name; every line is an exact pin, and no name stands twice."""
+    pairs = [line.split("==") for line in lines]
+    assert all(len(pair) == 2 for pair in pairs), lines
+    found = {canonicalize_name(name): Version(version) for name, version in pairs}
+    assert len(found) == len(lines)
+    return found
+
+
+LOCK = pins((ROOT / "envs" / "requirements.lock").read_text(encoding="utf-8").split())
+
+
+def test_conda_environment_pins_what_the_lock_pins():
+    environment = yaml.safe_load((ROOT / "envs" / "xlift.yaml").read_text(encoding="utf-8"))
+    blocks = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert len(blocks) == 1
+    assert pins(blocks[0]) == LOCK
+    python = next(e for e in environment["dependencies"] if isinstance(e, str) and e.startswith("python="))
+    assert PROJECT["requires-python"] == f">={python.removeprefix('python=')}"
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=str)
+def test_the_lock_satisfies_every_requirement(requirement):
+    assert requirement.specifier.contains(LOCK[canonicalize_name(requirement.name)])
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=str)
+def test_what_is_installed_is_in_range(requirement):
+    try:
+        installed = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{requirement.name} is not installed")
+    assert requirement.specifier.contains(Version(installed).public, prereleases=True)
+
+
+def test_torch_is_pinned_without_a_build_of_its_own():
+    assert str(LOCK["torch"]) == "2.13.0"
+    assert not any(version.local for version in LOCK.values())
+
+
+@pytest.mark.parametrize(("name", "text"), [("README.md", readme_text), ("schema.json", schema_text)])
+def test_generated_references_are_up_to_date(name, text):
+    found = (ROOT / "config" / name).read_text(encoding="utf-8")
+    assert found == text(), f"config/{name} is out of date: run `make reference`"
+
+
+def test_schema_knows_every_setting():
+    schema = json.loads((ROOT / "config" / "schema.json").read_text(encoding="utf-8"))
+    assert set(schema["properties"]) == set(Study.model_fields)
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_study_file_passes(path):
+    grid = Grid(load_study(path), str(path))
+    known = load_languages(ROOT / "config" / "languages.csv")
+    assert all(set(grid.scored_languages(target)) <= set(known) for target in grid.study.targets)
+
+
+def test_study_names_are_their_own():
+    studies = [load_study(path).study for path in sorted((ROOT / "config").glob("*.yaml"))]
+    assert studies
+    assert len(set(studies)) == len(studies)  # or they would share a folder of results
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_no_module_and_no_script_has_two_jobs():
+    modules = {str(path.relative_to(ROOT)): lines(path) for path in sorted((ROOT / "src").rglob("*.py"))}
+    scripts = {
+        str(path.relative_to(ROOT)): lines(path) for path in sorted((ROOT / "workflow" / "scripts").glob("*.py"))
+    }
+    assert modules
+    assert scripts
+    assert {name: count for name, count in modules.items() if count > LARGEST_MODULE} == {}
+    assert {name: count for name, count in scripts.items() if count > LARGEST_SCRIPT} == {}
+
+
+def terms(licence: str) -> list[str]:
+    """The words of Apache 2.0's nine sections, whatever the lines and the appendix."""
+    end = "additional liability."
+    return licence[licence.index("1. Definitions.") : licence.index(end) + len(end)].split()
+
+
+def test_licence_is_apache_2():
+    assert PROJECT["license"] == "Apache-2.0"
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert text.split()[:4] == ["Apache", "License", "Version", "2.0,"]
+    # `packaging`, which is always installed, is under the same licence and carries it.
+    reference = importlib.metadata.distribution("packaging").read_text("licenses/LICENSE.APACHE")
+    assert reference is not None
+    assert terms(text) == terms(reference)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["license"] == "Apache-2.0"
+    assert citation["version"] == PROJECT["version"]

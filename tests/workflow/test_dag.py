@@ -1,0 +1,174 @@
+"""What a dry-run plans, and what stops a study before any job."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+import yaml
+from harness import REPOSITORY, Ended, Workspace, tiny_study
+
+STUDIES = sorted(path.name for path in (REPOSITORY / "config").glob("*.yaml"))
+SMALL = {
+    "study": "small",
+    "intermediates": ["cldr_pairs"],
+    "budgets": [1],
+    "seeds": [1],
+    "targets": ["cldr_kind"],
+}
+
+
+def refused(ended: Ended) -> str:
+    """The one sentence of a run that was refused while the Snakefile was read."""
+    assert ended.code != 0, ended.output
+    assert "Traceback" not in ended.output
+    assert "Job stats" not in ended.output
+    found = re.search(r"^WorkflowError in file .*common\.smk.*:\n(.+)\n", ended.output, re.MULTILINE)
+    assert found is not None, ended.output
+    return found[1]
+
+
+def planned(ended: Ended) -> Counter[tuple[str, str]]:
+    """Rule and outputs of every planned job."""
+    return Counter(re.findall(r"^(?:local)?rule (\w+):\n(?: +input: .*\n)?(?: +output: (.*)\n)?", ended.output, re.M))
+
+
+def test_default_study(workspace: Workspace, record_property) -> None:
+    ended = workspace.snakemake("--dry-run")
+    assert ended.code == 0, ended.output
+    assert ended.jobs == {
+        "prepare_encoder": 1,
+        "prepare_data": 5,
+        "encode_task": 5,
+        "train_intermediate": 18,
+        "train_target": 42,
+        "predict_cell": 63,
+        "score_cell": 63,
+        "collect_scores": 1,
+        "collect_runs": 1,
+        "estimate_contrasts": 1,
+        "render_report": 1,
+        "all": 1,
+    }
+    assert not (workspace.folder / "results").exists()
+    record_property("dry_run_seconds", ended.seconds)
+    print(f"dry-run of the default study: {ended.seconds:.1f} s")
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "config.yaml"] or [None])
+def test_other_studies(workspace: Workspace, name: str | None) -> None:
+    if name is None:
+        pytest.skip("config/ holds the default study only")
+    ended = workspace.snakemake("--dry-run", "--configfile", f"config/{name}")
+    assert ended.code == 0, ended.output
+    assert ended.jobs["predict_cell"] > 0
+    print(f"dry-run of {name}: {sum(ended.jobs.values())} jobs, {ended.seconds:.1f} s")
+
+
+def test_hash_seeds_plan_the_same_jobs(workspace: Workspace) -> None:
+    first, second = (workspace.snakemake("--dry-run", PYTHONHASHSEED=seed) for seed in ("1", "2"))
+    assert planned(first) == planned(second)
+    assert sum(planned(first).values()) == sum(first.jobs.values())
+
+
+BAD = {
+    "unknown key": ({"seed": [1]}, "seed: is not a setting; did you mean 'seeds'?"),
+    "unknown nested key": ({"training": {"warm_up": 0.1}}, "training.warm_up: is not a setting"),
+    "unknown intermediate": ({"intermediates": ["cldr_pair"]}, "intermediates: 'cldr_pair' is not"),
+    "unknown target": ({"targets": ["mnli"]}, "targets: 'mnli' is not a target task"),
+    "unknown language": ({"languages": ["de", "xx"]}, "languages: 'xx' is not"),
+    "negative budget": ({"budgets": [-1]}, "budgets: -1 is not a budget"),
+    "negative seed": ({"seeds": [-1]}, "seeds.0: -1 is not right"),
+    "repeated seed": ({"seeds": [1, 2, 1]}, "seeds: 1 is listed twice"),
+    "budget of no step": ({"budgets": [0.001]}, "budgets: 0.001 of cldr_pairs's 48 reference steps rounds to zero"),
+    "path as a name": ({"study": "../../elsewhere"}, "study: '../../elsewhere' does not match"),
+    "no name": ({"study": None}, "study: "),
+}
+
+
+@pytest.mark.parametrize(("change", "sentence"), BAD.values(), ids=list(BAD))
+def test_bad_studies_stop_before_any_job(workspace: Workspace, change: dict, sentence: str) -> None:
+    workspace.write_study({**SMALL, **change})
+    said = refused(workspace.run())
+    assert f"study.yaml: {sentence}" in said
+    assert not (workspace.folder / "results").exists()
+    assert not (workspace.folder.parents[1] / "elsewhere").exists()
+
+
+def test_a_study_file_without_a_name_does_not_become_the_default_study(workspace: Workspace) -> None:
+    workspace.write_study({key: value for key, value in SMALL.items() if key != "study"})
+    assert "study.yaml: study: is missing" in refused(workspace.run())
+
+
+def test_a_key_given_twice(workspace: Workspace) -> None:
+    (workspace.folder / "study.yaml").write_text(yaml.safe_dump(SMALL) + "seeds: [1, 2]\n", encoding="utf-8")
+    said = refused(workspace.run())
+    assert "study.yaml, line " in said
+    assert "'seeds' is given twice" in said
+
+
+@pytest.mark.parametrize("content", [None, "study: [a\nseeds: 1"], ids=["missing file", "invalid YAML"])
+def test_files_that_cannot_be_read(workspace: Workspace, content: str | None) -> None:
+    """Snakemake reads `--configfile` before our Snakefile and has the first word; `xlift check` has a better one."""
+    if content is not None:
+        (workspace.folder / "study.yaml").write_text(content, encoding="utf-8")
+    ended = workspace.run()
+    assert ended.code != 0
+    assert "study.yaml" in ended.output if content is None else "not valid JSON or YAML" in ended.output
+    assert "Job stats" not in ended.output
+    checked = workspace.xlift("check", "study.yaml")
+    assert checked.code == 1
+    assert re.fullmatch(r"error: study\.yaml(, line \d+)?: [^\n]+\n", checked.output)
+
+
+def test_default_study_missing(workspace: Workspace) -> None:
+    (workspace.folder / "config" / "config.yaml").unlink()
+    ended = workspace.snakemake("--dry-run")
+    assert ended.code != 0
+    assert "config/config.yaml" in ended.output
+    assert "Traceback" not in ended.output
+
+
+def test_config_overrides(workspace: Workspace) -> None:
+    default = workspace.snakemake("--dry-run").jobs
+    ended = workspace.snakemake("--dry-run", "--config", "seeds=[1,2]", "budgets=[0.5,1,2]")
+    assert ended.jobs["train_intermediate"] * 3 == default["train_intermediate"] * 2
+    assert "x0.5/seed2" in ended.output
+    renamed = workspace.snakemake("--dry-run", "--config", "study=other", "recipes={cldr_kind: {learning_rate: 1e-4}}")
+    assert renamed.jobs == default
+    assert "results/other/report/index.html" in renamed.output
+
+
+OVERRIDES = {
+    "repeated": ("seeds=[1,1]", "seeds: 1 is listed twice"),
+    "not a list": ("seeds=1", "seeds: 1 is not a list"),
+    "no number": ("budgets=[much]", "budgets.0: 'much' is not a number"),
+    "unknown": ("seedz=[1]", "seedz: is not a setting; did you mean 'seeds'?"),
+    "path": ("study=../up", "study: '../up' does not match"),
+}
+
+
+@pytest.mark.parametrize(("override", "sentence"), OVERRIDES.values(), ids=list(OVERRIDES))
+def test_bad_overrides(workspace: Workspace, override: str, sentence: str) -> None:
+    said = refused(workspace.snakemake("--cores", "1", "--config", override))
+    assert said.startswith(f"config/config.yaml with --config {override.partition('=')[0]}: {sentence}")
+
+
+def test_tiny_study_is_every_family(workspace: Workspace, tmp_path) -> None:
+    """The plan of the study the other tests run."""
+    workspace.write_study(tiny_study(tmp_path))
+    assert workspace.plan() == {
+        "prepare_encoder": 1,
+        "prepare_data": 5,
+        "encode_task": 5,
+        "train_intermediate": 2,
+        "train_target": 6,
+        "predict_cell": 9,
+        "score_cell": 9,
+        "collect_scores": 1,
+        "collect_runs": 1,
+        "estimate_contrasts": 1,
+        "render_report": 1,
+        "all": 1,
+    }
