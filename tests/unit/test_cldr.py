@@ -262,9 +262,7 @@ def test_connectors_are_tokens_of_their_own(language: str, expected: str) -> Non
     assert {tag for token, tag in pairs if token not in ("A", "a", "B", "C")} == {"O"}
 
 
-@given(
-    st.lists(st.text("abcdé字", min_size=1, max_size=5), min_size=1, max_size=6), st.sampled_from(LANGUAGES)
-)
+@given(st.lists(st.text("abcdé字", min_size=1, max_size=5), min_size=1, max_size=6), st.sampled_from(LANGUAGES))
 def test_tokens_and_text_agree(names: list[str], language: str) -> None:
     text = list_text(names, language)
     tokens = [token for token, _ in list_tokens([[(name, "O")] for name in names], language)]
@@ -416,9 +414,7 @@ def test_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
 
 def test_source_version_does_not_import_babel() -> None:
     code = "import sys; from xlift.sources import cldr; print(cldr.source_version(), 'babel' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"{source_version()} False"
     assert source_version()["source"] == "cldr"
     assert source_version()["reader"] == cldr.READER_VERSION
@@ -505,7 +501,11 @@ def entity_spans(tags: Sequence[str]) -> list[tuple[str, int]]:
 def test_entities_use_the_languages_patterns_and_have_the_stated_sizes() -> None:
     frame = prepared("cldr_entities")
     sizes = {(split, language): n for split, language, n in frame.group_by("split", "language").len().rows()}
-    assert sizes == {("train", "en"): 2000, ("dev", "en"): 100, **{("test", code): ENTITY_SENTENCES["test"] for code in LANGUAGES}}
+    assert sizes == {
+        ("train", "en"): 2000,
+        ("dev", "en"): 100,
+        **{("test", code): ENTITY_SENTENCES["test"] for code in LANGUAGES},
+    }
     test = frame.filter(pl.col("split") == "test")
     for language, word in (("de", "und"), ("zh", "、"), ("zh", "和"), ("ar", "و"), ("en", "and")):
         tokens = [token for each in test.filter(pl.col("language") == language)["tokens"] for token in each]

@@ -36,9 +36,7 @@ Effect = Callable[[str, str, float, int, str], float]
 
 
 def language(code: str, size: float | None) -> Language:
-    return Language(
-        code, code + "x", code, "family", "script", 3, size, None, None, None, size is not None, False
-    )
+    return Language(code, code + "x", code, "family", "script", 3, size, None, None, None, size is not None, False)
 
 
 LANGUAGES = {code: language(code, SIZES[code]) for code in EVERY}
@@ -103,9 +101,7 @@ def test_low_minus_high_is_the_plain_difference_of_equally_weighted_means() -> N
     found = contrasts(table)
     at = gains.filter(pl.col("budget") == 0.5)
     means = {
-        name: at.filter(pl.col("language").is_in(codes))
-        .group_by("target", "intermediate")
-        .agg(pl.col("gain").mean())
+        name: at.filter(pl.col("language").is_in(codes)).group_by("target", "intermediate").agg(pl.col("gain").mean())
         for name, codes in (("low", LOW), ("high", HIGH), ("unseen", UNSEEN), ("mid", ["te", "ka"]))
     }
     levels = {name: float(np.mean(table["gain"].to_numpy())) for name, table in means.items()}
@@ -116,9 +112,7 @@ def test_low_minus_high_is_the_plain_difference_of_equally_weighted_means() -> N
     assert (difference["n_languages"], difference["n_runs"]) == (7, 6)
     one = at.filter(pl.col("target") == "xquad")
     plain = [one.filter(pl.col("language").is_in(codes))["gain"].to_numpy().mean() for codes in (LOW, HIGH)]
-    assert row(found, "low_minus_high", "budget=0.5;target=xquad")["estimate"] == pytest.approx(
-        plain[0] - plain[1]
-    )
+    assert row(found, "low_minus_high", "budget=0.5;target=xquad")["estimate"] == pytest.approx(plain[0] - plain[1])
 
 
 def test_slopes_are_contrasts_of_the_slopes_of_each_language() -> None:
@@ -161,9 +155,7 @@ def test_dense_dummies_give_the_same_slope_on_an_incomplete_grid() -> None:
     seen = part.filter(~pl.col("language").is_in(UNSEEN))
     z = standardised_resource(LANGUAGES.values())
     x = np.log2(seen["steps"].to_numpy())
-    cell = (
-        seen.select(pl.struct("target", "intermediate", "language").rank("dense")).to_series().to_numpy() - 1
-    )
+    cell = seen.select(pl.struct("target", "intermediate", "language").rank("dense")).to_series().to_numpy() - 1
     pair = seen.select(pl.struct("target", "intermediate").rank("dense")).to_series().to_numpy() - 1
     focal = np.array([z[code] for code in seen["language"]]) * x
     design = np.column_stack([focal, np.eye(pair.max() + 1)[pair] * x[:, None], np.eye(cell.max() + 1)[cell]])
@@ -310,13 +302,9 @@ def test_two_way_variance_agrees_with_statsmodels(fraction: float) -> None:
     assert found.value == pytest.approx(fit.params[-1], abs=1e-9)
     assert two_way == pytest.approx(fit.cov_params()[-1, -1], rel=1e-6)
     for groups, variance in ((code, found.language_variance), (run, found.treated_variance)):
-        one_way = sm.OLS(outcome, matrix).fit(
-            cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False}
-        )
+        one_way = sm.OLS(outcome, matrix).fit(cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False})
         assert variance == pytest.approx(one_way.cov_params()[-1, -1], rel=1e-6)
-    assert found.variance == pytest.approx(
-        max(two_way, found.language_variance, found.treated_variance), rel=1e-9
-    )
+    assert found.variance == pytest.approx(max(two_way, found.language_variance, found.treated_variance), rel=1e-9)
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.8])
@@ -336,9 +324,7 @@ def test_small_sample_factors_agree_with_dense_algebra(fraction: float) -> None:
     for groups, variance in ((code, found.language_variance), (run, found.treated_variance)):
         cuts = [np.where(groups == group, design.weights, 0.0) for group in np.unique(groups)]
         free = [cut @ maker @ cut / (cut @ cut) for cut in cuts if cut.any()]
-        vectors = [
-            maker @ cut / share**0.5 for cut, share in zip((c for c in cuts if c.any()), free, strict=True)
-        ]
+        vectors = [maker @ cut / share**0.5 for cut, share in zip((c for c in cuts if c.any()), free, strict=True)]
         assert variance == pytest.approx(sum((vector @ outcome) ** 2 for vector in vectors))
         gram = np.array(vectors) @ np.array(vectors).T
         degrees.append(min(np.trace(gram) ** 2 / np.sum(gram**2), len(vectors) - 1))
@@ -367,9 +353,7 @@ def test_baseline_noise_counts_as_what_it_is() -> None:
     score = 50.0 + 10 * code
     treated, baseline = clustered.split_parts(score, baseline_score, code, seed)
     assert treated - baseline == pytest.approx(score - baseline_score)
-    found = clustered.two_way(
-        clustered.difference_design(task, low), treated, baseline, code, task * 4 + seed, seed
-    )
+    found = clustered.two_way(clustered.difference_design(task, low), treated, baseline, code, task * 4 + seed, seed)
     assert found.value == pytest.approx(-noise.mean())
     assert found.variance == pytest.approx(noise.var(ddof=1) / 4)
     assert found.degrees_of_freedom == 3
@@ -431,8 +415,7 @@ def test_level_contrasts_hold_their_size_where_naive_clustering_does_not() -> No
     generator = np.random.default_rng(10)
     n_tasks, n_seeds, n_languages = 6, 5, 20
     task, seed, code = (
-        part.ravel()
-        for part in np.meshgrid(range(n_tasks), range(n_seeds), range(n_languages), indexing="ij")
+        part.ravel() for part in np.meshgrid(range(n_tasks), range(n_seeds), range(n_languages), indexing="ij")
     )
     low = (np.arange(n_languages) < 8).astype(float)
     tilt = low - low.mean()
@@ -457,8 +440,7 @@ def test_slopes_hold_their_size_and_are_unbiased(few_low: bool) -> None:
     generator = np.random.default_rng(11)
     n_languages, n_budgets, n_seeds, planted = 49, 6, 3, 0.4
     budget, seed, code = (
-        part.ravel()
-        for part in np.meshgrid(range(n_budgets), range(n_seeds), range(n_languages), indexing="ij")
+        part.ravel() for part in np.meshgrid(range(n_budgets), range(n_seeds), range(n_languages), indexing="ij")
     )
     moderator = generator.normal(size=n_languages)
     if few_low:
@@ -508,9 +490,7 @@ def test_families_of_adjusted_p_values() -> None:
 @pytest.mark.parametrize(("sign", "words"), [(-1, "Yes:"), (1, "No, the other way round"), (0, "Not shown")])
 def test_the_answer_follows_the_interval(sign: int, words: str) -> None:
     z = standardised_resource(LANGUAGES.values())
-    table = scores(
-        lambda t, i, budget, s, code: 5 + sign * z.get(code, 0) * float(np.log2(budget)), noise=0.3
-    )
+    table = scores(lambda t, i, budget, s, code: 5 + sign * z.get(code, 0) * float(np.log2(budget)), noise=0.3)
     gains = compute_gains(table)
     found = estimate_contrasts(gains, LANGUAGES)
     text = answer(found, gains)

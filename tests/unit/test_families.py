@@ -512,6 +512,15 @@ def test_best_span_is_the_best_of_all(size, seed):
     assert characters == best[1]
 
 
+@pytest.mark.parametrize(("last", "expected"), [(29, (0, 30)), (30, (30, 31))])
+def test_answers_have_thirty_tokens_at_most(last, expected):
+    scores = torch.zeros(40, 2)
+    scores[0, 0] = scores[last, 1] = 5.0  # thirty tokens from 0 to 29
+    scores[last, 0] = 1.0  # the next best start
+    score, characters = best_span(scores, torch.arange(40), torch.arange(1, 41))
+    assert (score, characters) == (10.0 if last == 29 else 6.0, expected)
+
+
 def test_span_loss_by_hand(tokenizer):
     frame, task, family = toy_frame("span").head(3), toy_task("span"), FAMILIES["span"]
     encoded = encode("span", tokenizer, frame, task)
@@ -575,6 +584,23 @@ def test_retrieval_keeps_pools_and_splits_apart(tokenizer):
         parity = int(identifier[1:]) % 2
         assert prediction == [f"d{i}" for i in range(4) if i % 2 == parity]
     assert found.select("language", "id").rows() == sorted(found.select("language", "id").rows())
+
+
+def test_splits_searched_together_stay_apart(tokenizer):
+    # The pools of all splits have the same names and ids.
+    frame, task = toy_frame("retrieval"), toy_task("retrieval")
+    encoded = encode("retrieval", tokenizer, frame, task)
+    rows = torch.cat([encoded.examples("dev"), encoded.examples("test")])
+    found = FAMILIES["retrieval"].decode(frame, task, encoded, rows, [torch.ones(4) / 2] * len(rows))
+    expected = {
+        (split, parity): [f"d{i}" for i in range(size) if i % 2 == parity]
+        for split, size in (("dev", 8), ("test", 4))
+        for parity in (0, 1)
+    }
+    queries = frame.filter(pl.col("split") != "train", role="query").sort("language", "id", maintain_order=True)
+    assert sorted(found["prediction"].to_list()) == sorted(
+        expected[split, int(identifier[1:]) % 2] for split, identifier in queries.select("split", "id").rows()
+    )
 
 
 def test_an_oracle_finds_every_document(tokenizer):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from xlift import grid as grid_module
 from xlift.artifacts import canonical_json, fingerprint
+from xlift.catalog import CATALOG
 from xlift.errors import UserError
 from xlift.grid import (
     Cell,
@@ -33,6 +34,9 @@ DEFAULT: dict[str, Any] = {
     "targets": ["cldr_retrieval", "cldr_kind", "cldr_entities"],
     "languages": ["de", "sw", "te"],
 }
+
+
+FORTY_EIGHT = {task: {"steps": 48} for task in DEFAULT["intermediates"]}
 
 
 def make(**changes: Any) -> Grid:
@@ -132,17 +136,17 @@ def test_a_budget_comes_back_from_its_label(budget):
 
 def test_a_budget_of_no_steps_is_refused():
     with pytest.raises(UserError) as caught:
-        make(budgets=[1, 0.01])
+        make(budgets=[1, 0.01], recipes=FORTY_EIGHT)
     assert str(caught.value) == (
         "study.yaml: budgets: 0.01 of cldr_pairs's 48 reference steps rounds to zero steps; "
         "one step is a budget of 0.0208"
     )
-    make(budgets=[1, 0.0208])  # and so it is
+    make(budgets=[1, 0.0208], recipes=FORTY_EIGHT)  # and so it is
 
 
 def test_budgets_that_coincide_are_refused():
     with pytest.raises(UserError, match=r"^study.yaml: budgets: 1 and 1.001 both come to 48 steps of cldr_pairs; drop"):
-        make(budgets=[0.25, 1, 1.001])
+        make(budgets=[0.25, 1, 1.001], recipes=FORTY_EIGHT)
 
 
 # --- What each fingerprint depends on ---
@@ -219,9 +223,14 @@ def test_a_learning_rate_is_that_of_the_method():
     for grid in (lora, full):
         rates = {c.target: grid.target_specification(c)["recipe"]["learning_rate"] for c in grid.target_runs()}
         assert rates["cldr_kind"] == 0.5
-    assert make().target_specification(next(make().target_runs()))["recipe"]["learning_rate"] == 1e-3
+    first = next(make().target_runs())
+    recipe = CATALOG[first.target].recipe
+    assert recipe is not None
+    rates = recipe.learning_rate
+    assert rates["lora"] != rates["full"]
+    assert make().target_specification(first)["recipe"]["learning_rate"] == rates["lora"]
     full_plain = make(trainable={"method": "full"})
-    assert full_plain.target_specification(next(full_plain.target_runs()))["recipe"]["learning_rate"] == 5e-5
+    assert full_plain.target_specification(next(full_plain.target_runs()))["recipe"]["learning_rate"] == rates["full"]
 
 
 def test_a_length_is_encoded_and_trained_again():

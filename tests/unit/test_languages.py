@@ -33,12 +33,8 @@ GOOD = {
 }
 
 
-def language(
-    cc100_gib: float | None, iso2: str = "xx", in_xlmr: bool = True, joshi_class: int = 3
-) -> Language:
-    return Language(
-        iso2, "xxx", "X", "F", "Latin", joshi_class, cc100_gib, 1.0, 1, 1.0, in_xlmr, in_mbert=True
-    )
+def language(cc100_gib: float | None, iso2: str = "xx", in_xlmr: bool = True, joshi_class: int = 3) -> Language:
+    return Language(iso2, "xxx", "X", "F", "Latin", joshi_class, cc100_gib, 1.0, 1, 1.0, in_xlmr, in_mbert=True)
 
 
 def table(tmp_path: Path, *rows: dict[str, str], columns: tuple[str, ...] = COLUMNS) -> Path:
@@ -64,9 +60,7 @@ def test_the_table_holds_the_languages_of_xtreme_r() -> None:
 
 def test_strata_of_the_table_counted_by_hand() -> None:
     languages = load_languages(TABLE)
-    by_stratum = {
-        name: sorted(code for code, each in languages.items() if stratum(each) == name) for name in STRATA
-    }
+    by_stratum = {name: sorted(code for code, each in languages.items() if stratum(each) == name) for name in STRATA}
     # from the CSV: below 2 GiB; basque and burmese have exactly 2.0
     assert by_stratum["low"] == ["af", "gu", "jv", "pa", "sw"]
     assert by_stratum["unseen"] == ["ht", "qu", "wo", "yo"]

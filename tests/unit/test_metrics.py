@@ -23,9 +23,49 @@ from xlift.metrics import METRICS, floor, score_predictions
 Sentences = list[list[str]]
 
 IOB2 = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG"]
-UPOS = "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()
+UPOS = [
+    "ADJ",
+    "ADP",
+    "ADV",
+    "AUX",
+    "CCONJ",
+    "DET",
+    "INTJ",
+    "NOUN",
+    "NUM",
+    "PART",
+    "PRON",
+    "PROPN",
+    "PUNCT",
+    "SCONJ",
+    "SYM",
+    "VERB",
+    "X",
+]
 # Every mark of seqeval with and without type, hyphens in odd places, a full stop, the type "_" by name.
-ODD = "O B I E S . _ X B- B-_ I- I-_ E-A S-A I-A-B OO A-A - EA SA IA".split()
+ODD = [
+    "O",
+    "B",
+    "I",
+    "E",
+    "S",
+    ".",
+    "_",
+    "X",
+    "B-",
+    "B-_",
+    "I-",
+    "I-_",
+    "E-A",
+    "S-A",
+    "I-A-B",
+    "OO",
+    "A-A",
+    "-",
+    "EA",
+    "SA",
+    "IA",
+]
 
 
 def quietly(score: Callable[..., Any], golds: Sentences, predictions: Sentences) -> float:
@@ -41,9 +81,7 @@ def tag_pairs(tags: list[str]) -> st.SearchStrategy[tuple[Sentences, Sentences]]
     # Half of the words agree, else hardly a span would.
     word = st.one_of(word, st.sampled_from(tags).map(lambda tag: (tag, tag)))
     sentences = st.lists(st.lists(word, min_size=1, max_size=8), min_size=1, max_size=6)
-    return sentences.map(
-        lambda rows: ([[p for p, _ in row] for row in rows], [[g for _, g in row] for row in rows])
-    )
+    return sentences.map(lambda rows: ([[p for p, _ in row] for row in rows], [[g for _, g in row] for row in rows]))
 
 
 # --- Against the oracles ---
@@ -370,9 +408,7 @@ def test_score_predictions_does_not_depend_on_row_order(metric: str) -> None:
     rows: list[tuple[str, str, list[str], list[str]]] = []
     for k in range(60):
         tags = [[draw.choice(IOB2) for _ in range(5)] for _ in range(2)]
-        prediction = {"tags": tags[0], "ranking": draw.sample(IDS, 20)}.get(
-            shape, [" ".join(draw.sample(WORDS, 2))]
-        )
+        prediction = {"tags": tags[0], "ranking": draw.sample(IDS, 20)}.get(shape, [" ".join(draw.sample(WORDS, 2))])
         gold = {"tags": tags[1], "ranking": draw.sample(IDS, 3)}.get(shape, [" ".join(draw.sample(WORDS, 3))])
         rows.append((draw.choice(["de", "en", "sw"]), str(k), prediction, gold))
     expected = score_predictions(frame(*rows), metric)

@@ -84,7 +84,10 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"budgets": 1}, ["budgets: 1 is not a list", "write one such as"]),
     ({"budgets": []}, ["budgets: the list is empty", "at least one"]),
     ({"budgets": [1, 1.0]}, ["budgets: 1.0 is listed twice", "list it once"]),
-    ({"budgets": [0.001]}, ["budgets: 0.001 of cldr_pairs's 48 reference steps rounds to zero", "one step is"]),
+    (
+        {"budgets": [0.001], "recipes": {"cldr_pairs": {"steps": 48}}},
+        ["budgets: 0.001 of cldr_pairs's 48 reference steps rounds to zero", "one step is"],
+    ),
     ({"seeds": [-1]}, ["seeds.0: -1 is not right", "greater than or equal to 0"]),
     ({"seeds": [2**31]}, ["seeds.0: 2147483648 is not right", "less than 2147483648"]),
     ({"seeds": [1.5]}, ["seeds.0: 1.5 is not right", "integer"]),

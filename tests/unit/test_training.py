@@ -361,6 +361,18 @@ def test_a_target_starts_from_its_parent_with_a_fresh_head(trainable, publish_in
     assert head["linear.weight"].shape == (2, 32)
 
 
+def test_the_head_is_drawn_from_the_runs_seed_whatever_is_trained(publish_inputs, tmp_path):
+    inputs = publish_inputs("classification")
+    still = {"recipe__learning_rate": 1e-12, "training__weight_decay": 0.0, "recipe__steps": 1}
+    heads = []
+    for name, trainable, seed in (("a", LORA, 1), ("b", FULL, 1), ("c", Trainable(rank=2), 1), ("d", LORA, 2)):
+        start("classification", inputs, tmp_path / name, trainable=dataclasses.asdict(trainable), seed=seed, **still)
+        heads.append(load_file(tmp_path / name / "weights.safetensors")["head.linear.weight"])
+    for same in heads[1:3]:
+        torch.testing.assert_close(same, heads[0], atol=1e-8, rtol=1e-6)
+    assert not torch.allclose(heads[3], heads[0], atol=1e-4)
+
+
 def test_a_parent_of_another_study_is_refused(publish_inputs, tmp_path):
     start("span", publish_inputs("span"), tmp_path / "parent", recipe__steps=1)
     inputs = publish_inputs("classification", parent=tmp_path / "parent")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import product
 from pathlib import Path
 
@@ -195,6 +196,7 @@ def test_packaged_encoder(workspace: Workspace) -> None:
     scores = "results/real/scores/cldr_retrieval/none/x0/seed1.parquet"
     ended = workspace.run(scores)
     assert ended.code == 0, ended.output
+    shutil.rmtree(workspace.results("real") / "encoder")  # 235 MB, which pytest would keep
     found = dict(pl.read_parquet(workspace.folder / scores).select("language", "score").rows())
     # One of 40 by chance is 2.5 points.
     assert found["de"] > 60

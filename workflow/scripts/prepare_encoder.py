@@ -12,4 +12,8 @@ if TYPE_CHECKING:
 with logged(snakemake.log[0]):
     from xlift.jobs.prepare import prepare_encoder
 
-    prepare_encoder(json.loads(snakemake.params.specification), Path(snakemake.output.manifest))
+    prepare_encoder(
+        json.loads(snakemake.params.specification),
+        snakemake.params.hub_root,
+        Path(snakemake.output.manifest),
+    )

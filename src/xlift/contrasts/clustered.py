@@ -243,9 +243,7 @@ def _clusters(
     if not small_sample:
         return _Dimension(float(np.sum(sums**2)), float(n_used - 1), bool(n_used < 2))
     shares = [_block_shares(block, design.weights, cluster) for block in design.blocks]
-    leverages = sum(
-        (np.asarray(share.multiply(share).sum(axis=0)).ravel() for share in shares), np.zeros(norms.size)
-    )
+    leverages = sum((np.asarray(share.multiply(share).sum(axis=0)).ravel() for share in shares), np.zeros(norms.size))
     free = 1 - np.divide(leverages, norms, out=np.ones_like(norms), where=norms > 0)
     seen = (norms > 0) & (free > _TINY)
     variance = float(np.sum(sums[seen] ** 2 / free[seen]))
@@ -288,7 +286,5 @@ def _clean(values: FloatArray) -> FloatArray:
 
 def _cross(first: IntArray, second: IntArray) -> IntArray:
     """Dense codes of the pairs of two codings. [rows]"""
-    inverse: IntArray = np.unique(first * (int(second.max()) + 1) + second, return_inverse=True)[1].astype(
-        np.int64
-    )
+    inverse: IntArray = np.unique(first * (int(second.max()) + 1) + second, return_inverse=True)[1].astype(np.int64)
     return inverse

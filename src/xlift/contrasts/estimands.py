@@ -82,9 +82,7 @@ def estimate_contrasts(
     per_task = [Scope(f"intermediate={name}", intermediate=k) for k, name in enumerate(table.intermediates)]
     per_budget = [Scope(f"budget={budget:g}", budget=k) for k, budget in enumerate(table.budgets)]
     per_both = [
-        Scope(f"{at.name};{of.name}", target=of.target, budget=at.budget)
-        for at in per_budget
-        for of in per_target
+        Scope(f"{at.name};{of.name}", target=of.target, budget=at.budget) for at in per_budget for of in per_target
     ]
     is_low, is_high, is_unseen = (table.strata == name for name in ("low", "high", "unseen"))
     seen = np.isfinite(table.resource)
@@ -109,19 +107,13 @@ def _slope(table: GainTable, estimand: str, scope: Scope, moderator: FloatArray,
     x, value = table.x[rows], moderator[table.language[rows]]
     missing = table.missing_rows(scope, relevant, rows.size)
     notes = [f"{missing} rows of the grid are missing: estimated from the rest"] if missing else []
-    design = (
-        clustered.slope_design(pair, pair_codes(pair, table.language[rows]), x, value) if rows.size else None
-    )
+    design = clustered.slope_design(pair, pair_codes(pair, table.language[rows]), x, value) if rows.size else None
     if design is None or not design.identified:
         spread_x = rows.size > 0 and _varies_within(pair, x).size > 0
-        return _unidentified(
-            table, estimand, scope, rows, _why_not(table, estimand, rows, value, spread_x), notes
-        )
+        return _unidentified(table, estimand, scope, rows, _why_not(table, estimand, rows, value, spread_x), notes)
     silent = np.setdiff1d(table.target[rows], table.target[rows][design.weights != 0])
     if silent.size:
-        notes.append(
-            f"no weight on {_listed(table.targets, silent)}: no languages or budgets to compare there"
-        )
+        notes.append(f"no weight on {_listed(table.targets, silent)}: no languages or budgets to compare there")
     return _inferred(table, estimand, scope, rows, design, notes)
 
 
@@ -160,9 +152,7 @@ def _level_mean(table: GainTable, name: str, scope: Scope) -> Row:
     return _inferred(table, estimand, scope, rows, design, notes)
 
 
-def _inferred(
-    table: GainTable, estimand: str, scope: Scope, rows: IntArray, design: Design, notes: list[str]
-) -> Row:
+def _inferred(table: GainTable, estimand: str, scope: Scope, rows: IntArray, design: Design, notes: list[str]) -> Row:
     """The row of an identified design: estimate, and its uncertainty where there are seeds enough."""
     result = clustered.two_way(
         design,
@@ -200,9 +190,7 @@ def _inferred(
     )
 
 
-def _unidentified(
-    table: GainTable, estimand: str, scope: Scope, rows: IntArray, why: str, notes: list[str]
-) -> Row:
+def _unidentified(table: GainTable, estimand: str, scope: Scope, rows: IntArray, why: str, notes: list[str]) -> Row:
     return Row(
         estimand,
         scope.name,
@@ -275,9 +263,7 @@ def _adjust(rows: Sequence[Row]) -> list[Row]:
         if row.p is not None:
             confirmatory = row.estimand in CONFIRMATORY and row.scope == "all"
             kind = tuple(part.split("=")[0] for part in row.scope.split(";"))
-            families.setdefault(("confirmatory",) if confirmatory else (row.estimand, *kind), []).append(
-                index
-            )
+            families.setdefault(("confirmatory",) if confirmatory else (row.estimand, *kind), []).append(index)
     adjusted = list(rows)
     for family, members in families.items():
         adjust = holm if family == ("confirmatory",) else benjamini_hochberg
@@ -297,9 +283,7 @@ def answer(contrasts: pl.DataFrame, gains: pl.DataFrame, settings: ContrastSetti
     settings = settings or ContrastSettings()
     beta, twin = _primary(contrasts, BETA), _primary(contrasts, LOW_HIGH)
     if beta.estimate is None:
-        return (
-            f"This study cannot answer the question: {beta.note or 'the primary contrast was not estimated'}."
-        )
+        return f"This study cannot answer the question: {beta.note or 'the primary contrast was not estimated'}."
     change = (
         f"the gain changes by {signed(beta.estimate)} points per doubling of intermediate training for each "
         "standard deviation of log2 CC-100 size"
@@ -377,9 +361,7 @@ def _twin_text(twin: Row, settings: ContrastSettings) -> str:
         return f"The low minus high difference is missing ({twin.note or 'not estimated'})."
     more = "more" if twin.estimate >= 0 else "less"
     size = signed(abs(twin.estimate)).lstrip("+")
-    zero = (
-        ", which includes 0" if twin.ci_low is not None and twin.ci_low <= 0 <= (twin.ci_high or 0.0) else ""
-    )
+    zero = ", which includes 0" if twin.ci_low is not None and twin.ci_low <= 0 <= (twin.ci_high or 0.0) else ""
     return (
         f"Languages below {settings.low_below:g} GiB of CC-100 gain {size} points {more} per doubling than "
         f"those with {settings.high_from:g} GiB or more ({_interval_text(twin, settings)}{zero})."

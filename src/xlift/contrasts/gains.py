@@ -33,9 +33,7 @@ def compute_gains(scores: pl.DataFrame) -> pl.DataFrame:
     """
     _check_scores(scores)
     is_baseline = pl.col("intermediate") == BASELINE
-    baseline = scores.filter(is_baseline).select(
-        *BASELINE_KEY, baseline_score="score", baseline_collapsed="collapsed"
-    )
+    baseline = scores.filter(is_baseline).select(*BASELINE_KEY, baseline_score="score", baseline_collapsed="collapsed")
     _check_unique(baseline, BASELINE_KEY, "the baseline")
     return (
         scores.filter(~is_baseline)
@@ -84,9 +82,7 @@ def completeness(expected: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
     return (
         cells.join(counts, on=list(CELL), how="left")
         .with_columns(pl.col("n_languages", "n_languages_with_baseline").fill_null(0))
-        .select(
-            *CELL, (pl.col("n_languages") > 0).alias("present"), "n_languages", "n_languages_with_baseline"
-        )
+        .select(*CELL, (pl.col("n_languages") > 0).alias("present"), "n_languages", "n_languages_with_baseline")
         .sort(CELL)
     )
 
@@ -114,9 +110,7 @@ def _check_unique(table: pl.DataFrame, key: tuple[str, ...], where: str) -> None
     repeated = table.group_by(key).len().filter(pl.col("len") > 1)
     if repeated.height:
         row = repeated.sort(key).row(0, named=True)
-        raise UserError(
-            f"{where}: {row['len']} rows at {_key_text(row, key)}, where there is room for one: keep one."
-        )
+        raise UserError(f"{where}: {row['len']} rows at {_key_text(row, key)}, where there is room for one: keep one.")
 
 
 def _key_text(row: dict[str, object], key: tuple[str, ...]) -> str:

@@ -64,17 +64,13 @@ class GainTable:
     settings: ContrastSettings
 
     @classmethod
-    def read(
-        cls, gains: pl.DataFrame, languages: dict[str, Language], settings: ContrastSettings
-    ) -> GainTable:
+    def read(cls, gains: pl.DataFrame, languages: dict[str, Language], settings: ContrastSettings) -> GainTable:
         """Check and encode a gains table; see `estimate_contrasts` for the errors."""
         rows = _checked(gains).sort(_KEY)
         names = {key: rows[key].unique().sort().to_list() for key in _KEY}
         unknown = [name for name in names["language"] if name not in languages]
         if unknown:
-            raise UserError(
-                f"gains: language {', '.join(unknown)} is not in the language table: add a line for it."
-            )
+            raise UserError(f"gains: language {', '.join(unknown)} is not in the language table: add a line for it.")
         codes = {
             key: np.searchsorted(np.array(values), rows[key].to_numpy()).astype(np.int64)
             if values
@@ -84,9 +80,7 @@ class GainTable:
         trunk = pair_codes(codes["intermediate"], codes["seed"])
         checkpoint = pair_codes(trunk, codes["budget"])
         resource = standardised_resource(languages.values())
-        strata = [
-            stratum(languages[name], settings.low_below, settings.high_from) for name in names["language"]
-        ]
+        strata = [stratum(languages[name], settings.low_below, settings.high_from) for name in names["language"]]
         treated, baseline = np.zeros(0), np.zeros(0)
         if rows.height:
             treated, baseline = split_parts(
@@ -170,9 +164,7 @@ def _checked(gains: pl.DataFrame) -> pl.DataFrame:
     for problem, is_bad, remedy in checks:
         bad = rows.filter(is_bad)
         if bad.height:
-            key = ", ".join(
-                f"{name}={value}" for name, value in zip(_KEY, bad.select(_KEY).row(0), strict=True)
-            )
+            key = ", ".join(f"{name}={value}" for name, value in zip(_KEY, bad.select(_KEY).row(0), strict=True))
             raise UserError(f"gains: {problem} at {key}: {remedy}.")
     return rows
 
@@ -181,7 +173,5 @@ def pair_codes(first: IntArray, second: IntArray) -> IntArray:
     """Dense codes of the pairs of two codings. [rows]"""
     if not first.size:
         return np.zeros(0, dtype=np.int64)
-    inverse: IntArray = np.unique(first * (int(second.max()) + 1) + second, return_inverse=True)[1].astype(
-        np.int64
-    )
+    inverse: IntArray = np.unique(first * (int(second.max()) + 1) + second, return_inverse=True)[1].astype(np.int64)
     return inverse

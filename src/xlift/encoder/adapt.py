@@ -74,7 +74,7 @@ def _inject_adapters(encoder: AnyEncoder, trainable: Trainable, seed: int) -> No
     body = inject_adapter_in_model(config, _body(encoder))
     generator = torch.Generator().manual_seed(seed)
     for _, layer in sorted((name, module) for name, module in body.named_modules() if isinstance(module, LoraLayer)):
-        # Autocast decides on precisions; PEFT's copies of each input to float32 and back cost a sixth of a step on a CPU.
+        # Autocast decides on precisions; PEFT's copies of each input to float32 and back cost a sixth of a CPU step.
         layer.cast_input_dtype_enabled = False
         down, up = (cast(nn.Linear, matrices[ADAPTER]).weight for matrices in (layer.lora_A, layer.lora_B))
         bound = 1 / math.sqrt(down.shape[1])  # Kaiming uniform with a = sqrt(5)

@@ -23,6 +23,10 @@ def predict_job(
     predictions: str,
 ) -> None:
     """Write a cell's predictions. `model` is the manifest of the last run; None predicts with the encoder as it is."""
+    if (model is None) != (specification["weights"] is None):
+        raise ValueError(
+            f"{predictions}: the specification and the inputs disagree on whether there is a run to predict with"
+        )
     weights, trainable = None, Trainable()
     if model is not None:
         run = Path(model).parent

@@ -13,8 +13,12 @@ from xlift.catalog import CATALOG
 from xlift.errors import UserError
 
 
-def prepare_encoder(specification: dict[str, Any], manifest: Path) -> None:
-    """Bring the study's encoder into the folder of `manifest` in the Hugging Face layout."""
+def prepare_encoder(specification: dict[str, Any], hub_root: str | None, manifest: Path) -> None:
+    """Bring the study's encoder into the folder of `manifest` in the Hugging Face layout.
+
+    `hub_root`: folder with repositories as `<org>/<name>`; None: the hub. Where a repository is read from is no part of
+    the specification: the same revision is the same encoder.
+    """
     from xlift.encoder.hub import write_hub
     from xlift.encoder.packaged import write_packaged
 
@@ -22,7 +26,7 @@ def prepare_encoder(specification: dict[str, Any], manifest: Path) -> None:
         if specification["source"] == "packaged":
             write_packaged(folder)
         else:
-            root = Path(specification["root"]) if specification["root"] else None
+            root = None if hub_root is None else Path(hub_root)
             write_hub(specification["id"], specification["revision"], root, folder)
 
     publish_folder(manifest.parent, write, {"fingerprint": fingerprint(specification), "specification": specification})

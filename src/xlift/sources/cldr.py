@@ -188,9 +188,7 @@ def _retrieval(languages: Sequence[str]) -> Iterable[Example]:
     English is no query language: its query would be the document itself. The cap keeps the first keys in one
     hash order for all languages, so that the queries are as parallel as the languages' names allow.
     """
-    pool = sorted(
-        (*keys_by_kind("en", "test")["territory"], *keys_by_kind("en", "test")["language"]), key=hash_order
-    )
+    pool = sorted((*keys_by_kind("en", "test")["territory"], *keys_by_kind("en", "test")["language"]), key=hash_order)
     for key in pool:
         fields: dict[str, object] = {"role": "document", "text": items("en")[key], "pool": "en", "gold": []}
         yield Example("test", "en", key, (key,), fields)

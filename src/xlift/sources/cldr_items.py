@@ -49,8 +49,7 @@ _EXCLUDED = {
     "script": _codes("Zzzz Zxxx Zyyy Zinh Hans Hant Zmth Zsye Zsym Qaag"),
     # unknown and test codes, metals, ISO 4217 fund codes and units of account
     "currency": _codes(
-        "XXX XTS XAG XAU XPD XPT XBA XBB XBC XBD XDR XFO XFU XRE XUA "
-        "BOV CHE CHW CLF COU ECV MXV USN USS UYI UYW"
+        "XXX XTS XAG XAU XPD XPT XBA XBB XBC XBD XDR XFO XFU XRE XUA BOV CHE CHW CLF COU ECV MXV USN USS UYI UYW"
     ),
     # fragments, counts and ambiguous words in English: "of gasoline equivalent", "light", "items", "dots",
     # "points", "nights", "degrees temperature", and "Calories" with a capital
@@ -113,9 +112,7 @@ def _well_formed(name: str, connectors: frozenset[str]) -> bool:
         return False  # a dash or a sign on its own
     if any(word.casefold() in connectors for word in words):
         return False
-    return all(
-        unicodedata.category(letter)[0] in "LM" or letter == " " or letter in _INSIDE_WORDS for letter in name
-    )
+    return all(unicodedata.category(letter)[0] in "LM" or letter == " " or letter in _INSIDE_WORDS for letter in name)
 
 
 def _unambiguous(names: Mapping[str, str]) -> set[str]:
@@ -143,9 +140,7 @@ def _foreign(language: str) -> frozenset[str]:
     for source in (*_ENGLISH, *_DONORS.get(language, ())):
         data = _raw(source)
         foreign |= {name.casefold() for name in raw_names(source).values()}
-        plurals = [
-            forms for forms in data.get("currency_names_plural", {}).values() if isinstance(forms, dict)
-        ]
+        plurals = [forms for forms in data.get("currency_names_plural", {}).values() if isinstance(forms, dict)]
         plurals += [widths.get("long", {}) for widths in data.get("unit_patterns", {}).values()]
         for forms in plurals:
             texts = [text for text in forms.values() if isinstance(text, str)]
@@ -220,13 +215,9 @@ def _words(text: str) -> Iterator[str]:
 def connector_words(language: str) -> tuple[str, ...]:
     """The words (not punctuation) that the locale's list patterns join items with, casefolded and sorted."""
     pieces = [
-        word
-        for pattern in list_patterns(language).values()
-        for word in _words(re.sub(r"\{[01]\}", " ", pattern))
+        word for pattern in list_patterns(language).values() for word in _words(re.sub(r"\{[01]\}", " ", pattern))
     ]
-    return tuple(
-        sorted({piece.casefold() for piece in pieces if unicodedata.category(piece[0])[0] not in "PS"})
-    )
+    return tuple(sorted({piece.casefold() for piece in pieces if unicodedata.category(piece[0])[0] not in "PS"}))
 
 
 def _pattern_at(index: int, count: int) -> str:

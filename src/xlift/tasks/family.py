@@ -52,6 +52,12 @@ class Family(ABC):
             raise UserError(f"data of {task.name}: an id appears twice in a split and language; prepare it again")
         if unknown := sorted(set(frame["split"]) - {"train", "dev", "test"}):
             raise UserError(f"data of {task.name}: unknown split {unknown[0]!r}; use train, dev or test")
+        taught = frame.filter(pl.col("split").is_in(["train", "dev"]) & (pl.col("language") != SOURCE_LANGUAGE))
+        if taught.height:
+            raise UserError(
+                f"data of {task.name}: train and dev hold English only, and {taught['id'][0]!r} is "
+                f"{taught['language'][0]!r}; move it to test"
+            )
         self.check_values(frame, task)
 
     @abstractmethod

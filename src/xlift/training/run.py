@@ -51,6 +51,8 @@ def train_run(
     `started` is the time (seconds since the epoch) at which the job began.
     """
     run = run_name(specification, out)
+    if (inputs.parent is None) != (specification["parent"] is None):
+        raise ValueError(f"{run}: the specification and the inputs disagree on whether there is a parent run")
     compute = choose_compute(specification["training"]["precision"], specification["training"]["threads"])
     seed = specification["seed"]
     torch.manual_seed(seed)
