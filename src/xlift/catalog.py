@@ -133,7 +133,7 @@ _TASKS = (
         languages=("en",),
         metrics=("accuracy",),
         labels=("listed", "other_kind", "same_kind"),
-        recipe=Recipe(steps=24, batch_size=16, learning_rate=_rates(3e-3, 1e-4), max_length=64),
+        recipe=Recipe(steps=24, batch_size=16, learning_rate=_rates(1e-3, 5e-5), max_length=64),
         summary="Is an item in a list, of the list's kind, or of another kind? English sentence pairs.",
     ),
     Task(
@@ -143,7 +143,7 @@ _TASKS = (
         roles=("intermediate",),
         languages=("en",),
         metrics=("accuracy",),
-        recipe=Recipe(steps=24, batch_size=16, learning_rate=_rates(3e-3, 1e-4), max_length=64),
+        recipe=Recipe(steps=24, batch_size=16, learning_rate=_rates(1e-3, 5e-5), max_length=64),
         summary="Which of four items is of the same kind as three listed ones? English.",
     ),
     Task(
@@ -153,7 +153,7 @@ _TASKS = (
         roles=("intermediate",),
         languages=("en",),
         metrics=("squad_f1", "squad_em"),
-        recipe=Recipe(steps=20, batch_size=16, learning_rate=_rates(3e-3, 1e-4), max_length=128, stride=32),
+        recipe=Recipe(steps=16, batch_size=16, learning_rate=_rates(3e-3, 1e-4), max_length=128, stride=32),
         summary="Find the one item of the asked kind in a few clauses. English extractive question answering.",
     ),
     Task(
@@ -176,7 +176,7 @@ _TASKS = (
         languages=_CLDR_LANGUAGES,
         metrics=("accuracy",),
         labels=("currency", "language", "script", "territory", "unit"),
-        recipe=Recipe(steps=40, batch_size=16, learning_rate=_rates(3e-3, 1e-4), max_length=64),
+        recipe=Recipe(steps=40, batch_size=16, learning_rate=_rates(2e-3, 1e-4), max_length=64),
         summary="Say what kind of thing a name names: territory, language, script, currency or unit.",
     ),
     Task(
@@ -187,7 +187,7 @@ _TASKS = (
         languages=_CLDR_LANGUAGES,
         metrics=("span_f1", "token_accuracy"),
         labels=_ENTITY_TAGS,
-        recipe=Recipe(steps=64, batch_size=8, learning_rate=_rates(3e-3, 1e-4), max_length=128, stride=32),
+        recipe=Recipe(steps=64, batch_size=8, learning_rate=_rates(2e-3, 1e-4), max_length=128, stride=32),
         summary="Tag territories, languages and currencies in a localised enumeration (IOB2).",
     ),
 )

@@ -52,8 +52,9 @@ def choose_compute(precision: str, threads: int) -> Compute:
     `precision` is `auto`, `bf16` or `fp32`; `auto` takes bf16 where the device multiplies it natively.
     """
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
     if torch.cuda.is_available():
+        # Not on the CPU, where the operations used are deterministic and this call costs a second of imports.
+        torch.use_deterministic_algorithms(True, warn_only=True)
         # cuBLAS needs this to be set before its first call to be deterministic.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cuda.matmul.allow_tf32 = True

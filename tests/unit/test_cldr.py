@@ -20,6 +20,7 @@ from xlift.languages import load_languages
 from xlift.sources import cldr
 from xlift.sources.cldr import (
     ENTITY_SENTENCES,
+    INTERMEDIATE_EXAMPLES,
     NAMES_PER_LANGUAGE,
     QUERIES_PER_LANGUAGE,
     TASK_NAMES,
@@ -462,11 +463,11 @@ def test_kind() -> None:
     english = balance(frame.filter((pl.col("split") == "test") & (pl.col("language") == "en")))
     assert set(english.values()) == {NAMES_PER_LANGUAGE // 5}
     sizes = frame.filter(pl.col("split") == "test").group_by("language").len()["len"]
-    assert sizes.max() == NAMES_PER_LANGUAGE == 50
+    assert sizes.max() == NAMES_PER_LANGUAGE == 40
     wolof = balance(frame.filter((pl.col("split") == "test") & (pl.col("language") == "wo")))
     assert wolof["unit"] == 0
     # one script and three currencies of its own; the rest is shared out evenly
-    assert wolof == {"territory": 23, "language": 23, "currency": 3, "script": 1}
+    assert wolof == {"territory": 18, "language": 18, "currency": 3, "script": 1}
 
 
 def test_entities_are_iob2_and_their_tags_say_what_they_are() -> None:
@@ -530,7 +531,7 @@ def test_pairs_are_labelled_by_what_they_show() -> None:
 
 @pytest.mark.parametrize(("task", "classes"), [("cldr_pairs", 3), ("cldr_choice", 4)])
 def test_intermediate_labels_are_balanced(task: str, classes: int) -> None:
-    for split, count in {"train": 6000, "dev": 200, "test": 200}.items():
+    for split, count in INTERMEDIATE_EXAMPLES.items():
         labels = balance(prepared(task).filter(pl.col("split") == split))
         assert sum(labels.values()) == count
         assert len(labels) == classes

@@ -32,10 +32,10 @@ from xlift.sources.cldr_items import (
 
 READER_VERSION = 1
 
-QUERIES_PER_LANGUAGE = 40
-NAMES_PER_LANGUAGE = 50
-ENTITY_SENTENCES = {"train": 2000, "dev": 100, "test": 20}
-INTERMEDIATE_EXAMPLES = {"train": 6000, "dev": 200, "test": 200}
+QUERIES_PER_LANGUAGE = 32
+NAMES_PER_LANGUAGE = 40
+ENTITY_SENTENCES = {"train": 2000, "dev": 100, "test": 14}
+INTERMEDIATE_EXAMPLES = {"train": 6000, "dev": 100, "test": 100}
 
 ENTITY_KINDS = ("territory", "language", "currency")  # scripts and units are distractors, tagged O
 PAIR_LABELS = ("listed", "same_kind", "other_kind")

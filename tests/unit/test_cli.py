@@ -1,0 +1,100 @@
+"""The command line: what it checks, what it hands on, and how it fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xlift.cli import main
+from xlift.grid import Grid
+from xlift.study import load_study, parse_study, typed_overrides
+
+REPOSITORY = Path(__file__).parents[2]
+DEFAULT = REPOSITORY / "config" / "config.yaml"
+
+
+@pytest.fixture
+def commands(monkeypatch) -> list[list[str]]:
+    """Commands that would have been run."""
+    seen: list[list[str]] = []
+
+    def record(command, **_):
+        seen.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(subprocess, "run", record)
+    return seen
+
+
+def test_run_hands_the_study_and_other_options_to_snakemake(commands):
+    assert main(["run", str(DEFAULT), "--keep-going", "-n"]) == 3
+    start = [sys.executable, "-m", "snakemake"]
+    assert commands == [[*start, "--cores", "all", "--configfile", str(DEFAULT), "--keep-going", "-n"]]
+    main(["run", str(DEFAULT), "--cores", "4"])
+    assert commands[1] == [*start, "--configfile", str(DEFAULT), "--cores", "4"]
+
+
+def test_run_refuses_a_missing_file_in_one_sentence(commands, tmp_path, capsys):
+    assert main(["run", str(tmp_path / "none.yaml")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'none.yaml'}: there is no such study file")
+    assert error.count("\n") == 1
+    assert commands == []
+
+
+def test_answer_before_the_study_has_run_says_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["answer", str(DEFAULT)]) == 1
+    error = capsys.readouterr().err
+    assert "results/mini/report/index.html" in error
+    assert "snakemake --cores all" in error
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(SystemExit, match="2"):
+        main(["check", str(DEFAULT), "--fast"])
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("3", 3),
+        ("0.25", 0.25),
+        ("true", True),
+        ("null", None),
+        ("cldr_kind", "cldr_kind"),
+        (["1", "x"], [1, "x"]),
+        ({"warmup": "0.1", "deep": ["2"]}, {"warmup": 0.1, "deep": [2]}),
+        (7, 7),
+    ],
+)
+def test_overrides_are_read_as_yaml_would(given, read):
+    found = typed_overrides(given)
+    assert found == read
+    assert type(found) is type(read)
+
+
+def test_a_number_with_an_exponent_is_a_number(tmp_path):
+    path = tmp_path / "study.yaml"
+    text = DEFAULT.read_text(encoding="utf-8")
+    path.write_text(text + "recipes:\n  cldr_kind:\n    learning_rate: 1e-3\n", encoding="utf-8")
+    assert load_study(path).recipes["cldr_kind"].learning_rate == 0.001
+
+
+def test_moving_the_hub_folder_changes_no_specification():
+    settings = {
+        "study": "moved",
+        "encoder": {"source": "hub", "id": "org/model", "revision": "abc"},
+        "intermediates": ["cldr_pairs"],
+        "budgets": [1],
+        "seeds": [1],
+        "targets": ["cldr_kind"],
+    }
+    grids = [
+        Grid(parse_study({**settings, "data": {"root": root}}, "x"), "x") for root in ("/old/place", "/new/place", None)
+    ]
+    found = [(grid.encoder_specification(), grid.prediction_specification(grid.cells[-1])) for grid in grids]
+    assert found[0] == found[1] == found[2]
