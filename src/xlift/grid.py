@@ -179,14 +179,14 @@ class Grid:
 
     def intermediate_specification(self, run: Intermediate) -> Specification:
         """What an intermediate run's weights depend on."""
-        return self._training("intermediate", run.task, self._steps[run.task, run.budget], run.seed, parent=None)
+        return self._training("intermediate", run.task, self._steps[run.task, run.budget], run, parent=None)
 
     def target_specification(self, cell: Cell) -> Specification:
         """What a target run's weights depend on."""
         run = cell.intermediate
         parent = None if run.is_none else self._intermediate_fingerprint(run)
         steps = resolved_recipe(self.study, CATALOG[cell.target]).steps
-        return self._training("target", cell.target, steps, run.seed, parent)
+        return self._training("target", cell.target, steps, run, parent)
 
     def prediction_specification(self, cell: Cell) -> Specification:
         """What a cell's predictions depend on: weights, examples in every language, precision."""
@@ -220,7 +220,7 @@ class Grid:
             "seed": run.seed,
         }
 
-    def _training(self, kind: str, task: str, steps: int, seed: int, parent: str | None) -> Specification:
+    def _training(self, kind: str, task: str, steps: int, run: Intermediate, parent: str | None) -> Specification:
         entry = CATALOG[task]
         recipe = resolved_recipe(self.study, entry)
         method = self.study.trainable.method
@@ -236,7 +236,9 @@ class Grid:
             "trainable": self.study.trainable.model_dump(),
             "training": self.study.training.model_dump(),
             "recipe": {**asdict(recipe), "learning_rate": recipe.learning_rate[method], "steps": steps},
-            "seed": seed,
+            "seed": run.seed,
+            # Runs that share a seed share nothing they draw: the analysis takes runs to be independent.
+            "draw": int(fingerprint([kind, task, run.task, run.budget, run.seed])[:8], 16),
         }
 
     @cached_property

@@ -259,6 +259,7 @@ def specification(family: str, **changes: Any) -> dict[str, Any]:
         },
         "recipe": {"steps": 12, "batch_size": 4, "learning_rate": 5e-3, "max_length": 32, "stride": 8},
         "seed": 1,
+        "draw": 1,
     }
     for name, value in changes.items():
         block, _, key = name.partition("__")

@@ -54,7 +54,7 @@ def train_run(
     if (inputs.parent is None) != (specification["parent"] is None):
         raise ValueError(f"{run}: the specification and the inputs disagree on whether there is a parent run")
     compute = choose_compute(specification["training"]["precision"], specification["training"]["threads"])
-    seed = specification["seed"]
+    seed = specification["draw"]
     torch.manual_seed(seed)
     trainable = Trainable(**specification["trainable"])
     family = FAMILIES[task.family]
@@ -68,7 +68,7 @@ def train_run(
     make_trainable(encoder, trainable, seed)
     if inputs.parent is not None:
         load_trained(encoder, split_weights(read_weights(inputs.parent, specification["parent"]))[0], trainable)
-    # The head is drawn after everything else has been set up, from the run's own seed.
+    # The head is drawn after everything else has been set up, from the run's own draw.
     torch.manual_seed(seed)
     head = family.head(encoder.hidden_size, task, specification["training"]["dropout"]).to(compute.device)
     settings = optimisation(specification)
@@ -99,7 +99,7 @@ def optimisation(specification: Mapping[str, Any]) -> Optimisation:
         warmup=training["warmup"],
         weight_decay=training["weight_decay"],
         clip=training["clip"],
-        seed=specification["seed"],
+        seed=specification["draw"],
     )
 
 
