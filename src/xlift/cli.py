@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
+import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from xlift.errors import UserError
 
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "check":
             check_studies(options.configs)
         elif options.command == "run":
-            return run_study(options.config, rest)
+            run_study(options.config, rest)
         else:
             write_reference(options.folder)
     except UserError as error:
@@ -65,14 +66,15 @@ def check_studies(configs: list[Path]) -> None:
         print(f"{config}: {len(grid.intermediates)} intermediate runs, {targets} target runs, {len(grid.cells)} cells")
 
 
-def run_study(config: Path, options: list[str]) -> int:
+def run_study(config: Path, options: list[str]) -> NoReturn:
     """Run Snakemake on a study file that was checked first; its own message for a missing file is a traceback."""
     check_studies([config])
     cores = (
         [] if any(option.startswith(("-c", "--cores", "-j", "--jobs")) for option in options) else ["--cores", "all"]
     )
-    command = [sys.executable, "-m", "snakemake", *cores, "--configfile", str(config), *options]
-    return subprocess.run(command, check=False).returncode
+    # In this process's place: an interrupt has to reach Snakemake alone, and its `--configfile` takes all that follows.
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options, *cores, "--configfile", str(config)])
 
 
 def write_reference(folder: Path) -> None:

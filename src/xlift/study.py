@@ -295,7 +295,17 @@ def typed_overrides(value: Any) -> Any:
 
 def load_study(path: Path) -> Study:
     """Read and check one study file."""
-    return parse_study(read_yaml(path), str(path))
+    study = parse_study(read_yaml(path), str(path))
+    check_paths(study, str(path))
+    return study
+
+
+def check_paths(study: Study, file: str) -> None:
+    """Refuse a study whose folder of hub repositories is not there."""
+    if study.data.root is not None and not Path(study.data.root).is_dir():
+        raise UserError(
+            f"{file}: data.root: there is no folder {study.data.root}; correct it, or remove it to use the hub"
+        )
 
 
 def _first_problem(error: ValidationError) -> str:

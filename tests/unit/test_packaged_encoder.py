@@ -186,8 +186,3 @@ def test_missing_file_or_package(tmp_path, monkeypatch):
     monkeypatch.setattr(packaged, "PACKAGE", "no_such_package_here")
     with pytest.raises(UserError, match="install no_such_package_here"):
         packaged.locate()
-
-
-def test_source_version_pins_the_bytes():
-    assert packaged.source_version()["sha256"] == packaged.PACKAGED_SHA256
-    assert packaged.source_version()["source"] == "packaged"

@@ -198,6 +198,6 @@ def test_packaged_encoder(workspace: Workspace) -> None:
     assert ended.code == 0, ended.output
     shutil.rmtree(workspace.results("real") / "encoder")  # 235 MB, which pytest would keep
     found = dict(pl.read_parquet(workspace.folder / scores).select("language", "score").rows())
-    # One of 40 by chance is 2.5 points.
+    # The pool holds over 300 names: chance is below a third of a point.
     assert found["de"] > 60
     assert found["my"] < found["de"] - 20

@@ -16,7 +16,7 @@ from xlift.grid import (
     as_param,
     report_specification,
 )
-from xlift.study import parse_study, read_yaml, typed_overrides
+from xlift.study import check_paths, parse_study, read_yaml, typed_overrides
 
 # `--config` leaves the entries of lists and mappings as text.
 OVERRIDES = typed_overrides(workflow.config_settings.config)
@@ -32,6 +32,7 @@ try:
     for _file in workflow.configfiles:
         read_yaml(Path(_file))  # Snakemake's own reader lets a repeated key through.
     STUDY = parse_study(config, STUDY_FILE)
+    check_paths(STUDY, STUDY_FILE)
     GRID = Grid(STUDY, STUDY_FILE)
 except UserError as error:
     raise WorkflowError(str(error)) from None

@@ -180,8 +180,8 @@ def two_way(
     seeds = np.unique(baseline_run[weights != 0]).size
     inflate = seeds / (seeds - 1) if small_sample and seeds > 1 else 1.0
     baseline_variance = inflate * float(np.sum(np.bincount(baseline_run, weights * baseline) ** 2))
-    by_cell = _clusters(design, treated_residual, _cross(language, run), small_sample, needs_degrees=False)
-    baseline_cells = np.bincount(_cross(language, baseline_run), weights * baseline)
+    by_cell = _clusters(design, treated_residual, pair_codes(language, run), small_sample, needs_degrees=False)
+    baseline_cells = np.bincount(pair_codes(language, baseline_run), weights * baseline)
     intersection = by_cell.variance + inflate * float(np.sum(baseline_cells**2))
 
     one_way = max(by_language.variance, by_run.variance + baseline_variance)
@@ -284,7 +284,9 @@ def _clean(values: FloatArray) -> FloatArray:
     return np.where(np.abs(values) < _TINY, 0.0, values)
 
 
-def _cross(first: IntArray, second: IntArray) -> IntArray:
+def pair_codes(first: IntArray, second: IntArray) -> IntArray:
     """Dense codes of the pairs of two codings. [rows]"""
+    if not first.size:
+        return np.zeros(0, dtype=np.int64)
     inverse: IntArray = np.unique(first * (int(second.max()) + 1) + second, return_inverse=True)[1].astype(np.int64)
     return inverse

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from xlift.contrasts import clustered
-from xlift.contrasts.clustered import Design, FloatArray, IntArray, benjamini_hochberg, holm
-from xlift.contrasts.table import BoolArray, ContrastSettings, GainTable, Scope, pair_codes
+from xlift.contrasts.clustered import Design, FloatArray, IntArray, benjamini_hochberg, holm, pair_codes
+from xlift.contrasts.table import BoolArray, ContrastSettings, GainTable, Scope
 from xlift.languages import SOURCE_LANGUAGE, STRATA, Language
 
 __all__ = [

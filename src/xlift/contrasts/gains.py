@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from xlift.catalog import NONE
 from xlift.errors import UserError
 
-BASELINE = "none"
 CELL = ("target", "intermediate", "budget", "seed")
 SCORE_KEY = ("study", "target", "intermediate", "budget", "seed", "language", "metric")
 BASELINE_KEY = ("study", "target", "language", "seed", "metric")
@@ -32,7 +32,7 @@ def compute_gains(scores: pl.DataFrame) -> pl.DataFrame:
         UserError: a column is missing, a score is null, NaN or outside 0..100, or a key occurs twice.
     """
     _check_scores(scores)
-    is_baseline = pl.col("intermediate") == BASELINE
+    is_baseline = pl.col("intermediate") == NONE
     baseline = scores.filter(is_baseline).select(*BASELINE_KEY, baseline_score="score", baseline_collapsed="collapsed")
     _check_unique(baseline, BASELINE_KEY, "the baseline")
     return (
@@ -68,7 +68,7 @@ def completeness(expected: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
     cells = expected.select(CELL).with_columns(*types)
     _check_unique(cells, CELL, "the expected cells")
     scored = scores.select(*CELL, "language").with_columns(*types).unique()
-    with_baseline = scored.filter(pl.col("intermediate") == BASELINE).select(
+    with_baseline = scored.filter(pl.col("intermediate") == NONE).select(
         "target", "seed", "language", has_baseline=pl.lit(True)
     )
     counts = (

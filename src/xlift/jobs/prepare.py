@@ -63,6 +63,23 @@ def checked_encoder(manifest: Path) -> Path:
     return folder
 
 
+def encoder_sha256(manifest: Path) -> str:
+    """sha256 of the prepared encoder's weights, as its manifest has it."""
+    return str(read_manifest(manifest.parent)["files"]["model.safetensors"]["sha256"])
+
+
+def checked_tokens(manifest: Path, encoder: Path) -> Path:
+    """Folder of a task's token ids, refused where another tokenizer than the encoder's made them. From manifests."""
+    found = read_manifest(manifest.parent).get("tokenizer_sha256")
+    expected = read_manifest(encoder.parent)["files"]["tokenizer.json"]["sha256"]
+    if found != expected:
+        raise UserError(
+            f"{manifest.parent}: was encoded by a tokenizer with sha256 {found}, and the prepared encoder's is "
+            f"{expected}; delete this folder and run the workflow again"
+        )
+    return manifest.parent
+
+
 def checked_examples(examples: Path) -> Path:
     """Path of prepared examples after they were checked against the manifest beside them."""
     manifest = examples.with_suffix(".json")
@@ -86,12 +103,15 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
     from xlift.tasks.families import FAMILIES
 
     task = CATALOG[specification["task"]]
-    tokenizer = Tokenizer.from_file(str(verified(encoder, "tokenizer.json")))
+    vocabulary = verified(encoder, "tokenizer.json")
+    tokenizer = Tokenizer.from_file(str(vocabulary))
+    tokenizer.no_padding()  # some exports pad by default, and their pads would count as text
     frame = pl.read_parquet(checked_examples(examples))
     encoded = FAMILIES[task.family].encode(frame, tokenizer, task, specification["max_length"], specification["stride"])
     facts = {
         "fingerprint": fingerprint(specification),
         "specification": specification,
+        "tokenizer_sha256": sha256_of(vocabulary),
         "examples": len(encoded.split),
         "sequences": len(encoded.owner),
         "tokens": len(encoded.tokens),

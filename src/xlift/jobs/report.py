@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +61,7 @@ def provenance(runs: pl.DataFrame) -> dict[str, Any]:
     versions = [json.loads(text) for text in runs["versions"].unique().sort()]
     names = sorted({name for entry in versions for name in entry})
     return {
-        "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "processors": os.cpu_count(),
+        "platform": runs["platform"].unique().sort().to_list(),
         "device": runs["device"].unique().sort().to_list(),
         "precision": runs["dtype"].unique().sort().to_list(),
         "versions": {name: sorted({entry[name] for entry in versions if name in entry}) for name in names},

@@ -9,7 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from xlift.artifacts import publishing, read_manifest
+from xlift.artifacts import holds, publishing, read_manifest
+from xlift.contrasts.gains import SCORE_KEY
 from xlift.errors import UserError
 from xlift.metrics import score_predictions
 
@@ -22,15 +23,20 @@ RUN_FACTS = (
     "peak_memory_mib",
     "device",
     "dtype",
+    "platform",
     "final_loss",
 )
-SCORE_KEYS = ("study", "target", "intermediate", "budget", "seed", "language", "metric")
 
 
 def score_cell(
     specification: dict[str, Any], predictions: str, intermediate: str | None, target: str | None, scores: str
 ) -> None:
     """Write a cell's scores, one row a language and metric. Manifests: None for baseline and untrained targets."""
+    if not holds(Path(predictions), specification["predictions"]):
+        raise UserError(
+            f"{predictions}: holds predictions made with other settings than this study's, or is damaged; "
+            "delete it and run the workflow again"
+        )
     frame = read_table(Path(predictions))
     manifests = [read_manifest(Path(path).parent) for path in (intermediate, target) if path is not None]
     first = read_manifest(Path(intermediate).parent) if intermediate is not None else None
@@ -53,7 +59,7 @@ def score_cell(
             for name in REALISED
         },
         collapsed=pl.lit(any(manifest["dev"]["collapsed"] for manifest in manifests)),
-    ).sort(SCORE_KEYS)
+    ).sort(SCORE_KEY)
     with publishing(Path(scores)) as temporary:
         table.write_parquet(temporary)
 
@@ -71,8 +77,8 @@ def read_table(path: Path) -> pl.DataFrame:
 
 def collect_scores(cells: Sequence[str], scores: str) -> None:
     """One table of all cells' scores."""
-    table = pl.concat([read_table(Path(cell)) for cell in cells]).sort(SCORE_KEYS)
-    if table.select(SCORE_KEYS).is_duplicated().any():
+    table = pl.concat([read_table(Path(cell)) for cell in cells]).sort(SCORE_KEY)
+    if table.select(SCORE_KEY).is_duplicated().any():
         raise UserError(f"{scores}: two score files hold the same cell; delete results of an older study of this name")
     with publishing(Path(scores)) as temporary:
         table.write_parquet(temporary)

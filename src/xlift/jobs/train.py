@@ -9,7 +9,7 @@ import psutil
 
 from xlift.catalog import CATALOG
 from xlift.jobs import fast_imports
-from xlift.jobs.prepare import checked_encoder, checked_examples
+from xlift.jobs.prepare import checked_encoder, checked_examples, checked_tokens, encoder_sha256
 from xlift.training.run import Inputs, train_run
 
 
@@ -24,9 +24,10 @@ def train_job(
     """Train one run. Paths are those of manifests and of the prepared examples; `parent` None: from the encoder."""
     inputs = Inputs(
         encoder=checked_encoder(Path(encoder)),
-        encoded=Path(encoded).parent,
+        encoded=checked_tokens(Path(encoded), Path(encoder)),
         data=checked_examples(Path(examples)),
         parent=None if parent is None else Path(parent).parent,
+        encoder_sha256=encoder_sha256(Path(encoder)),
     )
     started = psutil.Process().create_time()
     if specification["trainable"]["method"] == "lora":

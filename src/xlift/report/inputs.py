@@ -13,10 +13,10 @@ from typing import Any
 
 import polars as pl
 
+from xlift.catalog import NONE
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE, STRATA, Language, stratum
 
-NONE = "none"
 ALL_TARGETS = ""
 """The key of the mean over every target of the study, beside the targets' names."""
 GROUPS = (*STRATA, "source")

@@ -7,7 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from xlift.report.inputs import NONE, ReportInputs, expected_pairs
+from xlift.catalog import NONE
+from xlift.report.inputs import ReportInputs, expected_pairs
 from xlift.report.tables import DASH, Cell, Row, Table, budget_label, numeric_cell
 
 MOST_RUN_ROWS = 500

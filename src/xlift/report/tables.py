@@ -9,11 +9,11 @@ from typing import Any
 
 import polars as pl
 
+from xlift.catalog import NONE
 from xlift.languages import STRATA
 from xlift.report.inputs import (
     ALL_TARGETS,
     GROUPS,
-    NONE,
     ReportInputs,
     contrast_rows,
     expected_pairs,

@@ -13,15 +13,13 @@ from torch import Tensor, nn
 from xlift.catalog import Task
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
-from xlift.metrics import floor
+from xlift.metrics import RANKING_DEPTH, floor
 from xlift.tasks.encoded import Batch, Builder, Encoded
 from xlift.tasks.family import Family, prediction_frame
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-RANKED = 20
-"""Documents kept for each query: what mAP@20 needs."""
 QUERY_ROWS = 512
 """Queries searched at a time."""
 
@@ -119,7 +117,7 @@ class Retrieval(Family):
         places: list[int] = []
         for (split, pool), group in queries.group_by("split", "pool", maintain_order=True):
             pooled = documents.filter((pl.col("split") == split) & (pl.col("pool") == pool)).sort("id")
-            best = search(vectors[group["place"].to_list()], vectors[pooled["place"].to_list()], RANKED)
+            best = search(vectors[group["place"].to_list()], vectors[pooled["place"].to_list()], RANKING_DEPTH)
             identifiers = pooled["id"].to_list()
             predictions += [[identifiers[i] for i in ranking] for ranking in best.tolist()]
             places += group["place"].to_list()

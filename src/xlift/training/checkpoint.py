@@ -25,6 +25,19 @@ def read_weights(folder: Path, expected: str | None) -> dict[str, Tensor]:
     return load_file(verified(folder, WEIGHTS, manifest))
 
 
+def check_encoder(folder: Path, encoder: str | None) -> None:
+    """Refuse a checkpoint that was trained over other encoder weights than those with sha256 `encoder`.
+
+    A hub encoder without a pinned revision, or a changed local copy, can be another one under the same settings.
+    """
+    found = read_manifest(folder).get("encoder_sha256")
+    if found != encoder:
+        raise UserError(
+            f"{folder}: was trained over encoder weights with sha256 {found}, and the prepared encoder's is {encoder}; "
+            "pin the encoder's revision, or delete this folder and run the workflow again"
+        )
+
+
 def joined_weights(encoder: Mapping[str, Tensor], head: nn.Module) -> dict[str, Tensor]:
     """Encoder and head weights under one roof, sorted by name."""
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from xlift.metrics import score_predictions
 from xlift.predict import predict_split
 from xlift.tasks.encoded import TOKENS, Encoded
 from xlift.tasks.families import FAMILIES
-from xlift.training.checkpoint import WEIGHTS, joined_weights, read_weights, split_weights
+from xlift.training.checkpoint import WEIGHTS, check_encoder, joined_weights, read_weights, split_weights
 from xlift.training.cost import EncoderShape
 from xlift.training.loop import Optimisation, Realised, train
 
@@ -41,6 +42,7 @@ class Inputs:
     encoded: Path
     data: Path
     parent: Path | None
+    encoder_sha256: str | None = None
 
 
 def train_run(
@@ -67,6 +69,7 @@ def train_run(
     )
     make_trainable(encoder, trainable, seed)
     if inputs.parent is not None:
+        check_encoder(inputs.parent, inputs.encoder_sha256)
         load_trained(encoder, split_weights(read_weights(inputs.parent, specification["parent"]))[0], trainable)
     # The head is drawn after everything else has been set up, from the run's own draw.
     torch.manual_seed(seed)
@@ -81,7 +84,8 @@ def train_run(
         weights.write_bytes(save(joined_weights(trained_state(encoder), head)))
         (folder / LOG).write_text(realised.log_lines(), encoding="utf-8")
 
-    return publish_folder(out, write, manifest_facts(specification, realised, dev, compute, started))
+    facts = manifest_facts(specification, realised, dev, compute, started)
+    return publish_folder(out, write, {**facts, "encoder_sha256": inputs.encoder_sha256})
 
 
 def run_name(specification: Mapping[str, Any], out: Path) -> str:
@@ -164,11 +168,12 @@ def manifest_facts(
         "device": compute.describe(),
         "dtype": compute.dtype_name,
         "threads": torch.get_num_threads(),
-        "cpus": os.cpu_count(),
+        "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "versions": recorded_versions(),
     }
 
 
 def recorded_versions() -> dict[str, str]:
     """Versions of the libraries that decide results."""
-    return {name: importlib.metadata.version(name) for name in RECORDED_VERSIONS}
+    libraries = {name: importlib.metadata.version(name) for name in RECORDED_VERSIONS}
+    return {"python": platform.python_version(), **libraries}
