@@ -301,7 +301,7 @@ def test_the_same_run_twice_is_the_same_bytes(family, trainable, publish_inputs,
     files = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("a", "b")]
     assert files[0] == files[1]
     assert manifests[0]["files"]["log.jsonl"] == manifests[1]["files"]["log.jsonl"]
-    other = start(family, inputs, tmp_path / "c", seed=2, **changes)
+    other = start(family, inputs, tmp_path / "c", seed=2, draw=2, **changes)
     assert other["files"]["weights.safetensors"]["sha256"] != manifests[0]["files"]["weights.safetensors"]["sha256"]
     assert other["fingerprint"] != manifests[0]["fingerprint"]
 
@@ -367,7 +367,7 @@ def test_the_head_is_drawn_from_the_runs_seed_whatever_is_trained(publish_inputs
     still = {"recipe__learning_rate": 1e-12, "training__weight_decay": 0.0, "recipe__steps": 1}
     heads = []
     for name, trainable, seed in (("a", LORA, 1), ("b", FULL, 1), ("c", Trainable(rank=2), 1), ("d", LORA, 2)):
-        start("classification", inputs, tmp_path / name, trainable=dataclasses.asdict(trainable), seed=seed, **still)
+        start("classification", inputs, tmp_path / name, trainable=dataclasses.asdict(trainable), draw=seed, **still)
         heads.append(load_file(tmp_path / name / "weights.safetensors")["head.linear.weight"])
     for same in heads[1:3]:
         torch.testing.assert_close(same, heads[0], atol=1e-8, rtol=1e-6)
