@@ -103,7 +103,7 @@ def test_truncated_inputs_are_refused(copied: Workspace, name: str) -> None:
 @pytest.mark.parametrize("name", ["encoder/model.safetensors", "encoded/cldr_kind/tokens.safetensors"])
 def test_training_refuses_truncated_inputs(copied: Workspace, finished: Finished, name: str) -> None:
     root = Path(finished.settings["data"]["root"])
-    copied.write_study(tiny_study(root, recipes={"cldr_kind": {"learning_rate": 0.002}}))
+    copied.write_study(tiny_study(root, recipes={"cldr_kind": {"learning_rate": 0.0017}}))
     expected, found = truncate(copied.results() / name)
     ended = copied.run("results/tiny/target/cldr_kind/none/x0/seed1/manifest.json")
     assert ended.code != 0

@@ -77,7 +77,7 @@ def test_a_removed_target_repeats_the_tables_only(copied: Workspace, finished: F
 
 
 def test_one_targets_learning_rate(copied: Workspace, finished: Finished) -> None:
-    jobs = planned(copied, finished, recipes={"cldr_kind": {"learning_rate": 0.002}})
+    jobs = planned(copied, finished, recipes={"cldr_kind": {"learning_rate": 0.0017}})
     assert jobs == {"train_target": 3, "predict_cell": 3, "score_cell": 3, **TRAINED}
 
 
@@ -92,7 +92,7 @@ def test_a_language_and_a_learning_rate_at_once(copied: Workspace, finished: Fin
         copied,
         finished,
         languages=["af", "de", "fr", "sw", "tr"],
-        recipes={"cldr_kind": {"learning_rate": 0.002}},
+        recipes={"cldr_kind": {"learning_rate": 0.0017}},
     )
     assert jobs == {
         "prepare_data": 3,
