@@ -108,6 +108,9 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
     tokenizer.no_padding()  # some exports pad by default, and their pads would count as text
     frame = pl.read_parquet(checked_examples(examples))
     encoded = FAMILIES[task.family].encode(frame, tokenizer, task, specification["max_length"], specification["stride"])
+    if task.trained:
+        found = len(FAMILIES[task.family].training_examples(encoded))
+        check_train_examples(task.name, found, specification["train_examples"], examples)
     facts = {
         "fingerprint": fingerprint(specification),
         "specification": specification,
@@ -117,3 +120,12 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
         "tokens": len(encoded.tokens),
     }
     publish_folder(manifest.parent, lambda folder: encoded.save(folder / TOKENS), facts)
+
+
+def check_train_examples(task: str, found: int, expected: int | None, examples: Path) -> None:
+    """Refuse data of another size than budgets were resolved with; None: they did not need it."""
+    if expected is not None and found != expected:
+        raise UserError(
+            f"{examples}: has {found} training examples of {task} where {expected} are expected, so that its budgets "
+            f"would be wrong; set recipes.{task}.train_examples to {found} if this data is meant"
+        )
