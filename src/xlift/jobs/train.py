@@ -8,7 +8,6 @@ from typing import Any
 import psutil
 
 from xlift.catalog import CATALOG
-from xlift.jobs import fast_imports
 from xlift.jobs.prepare import checked_encoder, checked_examples, checked_tokens, encoder_sha256
 from xlift.training.run import Inputs, train_run
 
@@ -30,7 +29,4 @@ def train_job(
         encoder_sha256=encoder_sha256(Path(encoder)),
     )
     started = psutil.Process().create_time()
-    if specification["trainable"]["method"] == "lora":
-        with fast_imports():
-            import peft  # noqa: F401 (what make_trainable imports)
     train_run(CATALOG[specification["task"]], specification, inputs, Path(manifest).parent, started)
