@@ -8,6 +8,7 @@ fingerprints of what it starts from included, and nothing else. The specificatio
 from __future__ import annotations
 
 import importlib.metadata
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
@@ -236,6 +237,10 @@ class Grid:
             "trainable": self.study.trainable.model_dump(),
             "training": self.study.training.model_dump(),
             "recipe": {**asdict(recipe), "learning_rate": recipe.learning_rate[method], "steps": steps},
+            "schedule": {"kind": "linear", "warmup_steps": math.ceil(self.study.training.warmup * steps)},
+            "unique_fraction": 1.0,
+            "control": None,
+            "select": "last",
             "seed": run.seed,
             # Runs that share a seed share nothing they draw: the analysis takes runs to be independent.
             "draw": int(fingerprint([kind, task, run.task, run.budget, run.seed])[:8], 16),
