@@ -38,6 +38,10 @@ class Compute:
         """The device's model name."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else processor_name()
 
+    def memory_bytes(self) -> int:
+        """All memory of a CUDA device."""
+        return int(torch.cuda.get_device_properties(self.device).total_memory)
+
     def peak_memory_mib(self) -> float:
         """Largest memory so far: of the device on CUDA, else resident memory of this process."""
         if self.device.type == "cuda":

@@ -62,7 +62,7 @@ def forward(
     lengths = encoded.lengths[sequences]
     found: list[Tensor] = [torch.empty(0)] * len(sequences)
     for group in token_capped(lengths, torch.ones_like(lengths), BATCH_TOKENS[compute.device.type]):
-        batch = collate(encoded, sequences[group], encoder.pad_id, compute.device)  # type: ignore[arg-type]
+        batch = collate(encoded, sequences[group], encoder.pad_id).on(compute.device)  # type: ignore[arg-type]
         with compute.autocast():
             hidden = encoder(batch.tokens, batch.mask, batch.types)
             outputs = family.outputs(head, hidden, batch).cpu()

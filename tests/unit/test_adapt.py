@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,29 @@ def test_stored_adapters_are_pefts(folder):
     assert not any("lora_" in name for name in outcome.missing_keys)
     assert (theirs(tokens()) - untrained).abs().max() > 1e-3
     torch.testing.assert_close(ours(tokens()), theirs(tokens()), atol=1e-5, rtol=0)
+    gradients = []
+    for encoder in (ours, theirs):
+        encoder.zero_grad()
+        encoder(tokens()).square().sum().backward()
+        found = {name.replace(".default.", "."): p.grad for name, p in encoder.named_parameters() if "lora_" in name}
+        gradients.append({name: found[name] for name in sorted(found)})
+    assert list(gradients[0]) == list(gradients[1])
+    for name, gradient in gradients[0].items():
+        assert gradient.abs().max() > 0
+        torch.testing.assert_close(gradient, gradients[1][name], atol=1e-4, rtol=1e-4)
+
+
+def test_adapters_of_a_native_encoder_need_neither_peft_nor_transformers(folder):
+    code = (
+        "import sys, torch; from pathlib import Path; from xlift.encoder.adapt import Trainable, make_trainable;"
+        "from xlift.encoder.model import load_encoder;"
+        f"e = load_encoder(Path({str(folder)!r}), dtype=torch.float32, device=torch.device('cpu'), dropout=0.0);"
+        "make_trainable(e, Trainable(dropout=0.1), 1);"
+        "print(sorted({'peft', 'transformers', 'torch._dynamo'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    native = '"bert"' in (folder / "config.json").read_text()
+    assert found.strip() == ("[]" if native else "['peft', 'torch._dynamo', 'transformers']")
 
 
 @pytest.mark.parametrize("trainable", [LORA, FULL, Trainable(method="full", freeze_word_embeddings=False)], ids=str)

@@ -39,7 +39,7 @@ def encode(family, tokenizer, frame, task, max_length=32, stride=8):
 def everything(family, encoded):
     """All sequences in one batch, examples in order."""
     rows = FAMILIES[family].sequences(encoded, torch.arange(len(encoded.split)))
-    return collate(encoded, rows, 1, CPU)
+    return collate(encoded, rows, 1)
 
 
 # --- Encoded, collate, token_capped ---
@@ -81,7 +81,7 @@ def test_collate_pads_and_masks_exactly(examples, data):
     encoded = built(examples)
     flat = [tokens for sequences in examples for tokens in sequences]
     chosen = data.draw(st.lists(st.integers(0, len(flat) - 1), min_size=1, max_size=6))
-    batch = collate(encoded, torch.tensor(chosen), pad_id=1, device=CPU)
+    batch = collate(encoded, torch.tensor(chosen), pad_id=1)
     width = max(len(flat[i]) for i in chosen)
     assert batch.tokens.tolist() == [flat[i] + [1] * (width - len(flat[i])) for i in chosen]
     expected = [[True] * len(flat[i]) + [False] * (width - len(flat[i])) for i in chosen]
@@ -265,7 +265,7 @@ def test_multiple_choice_loss_by_hand_with_differing_numbers(tokenizer):
     torch.nn.init.ones_(head.linear.weight)
     # An example may be in a step twice, and is then two terms of the loss.
     for examples in ([0, 1, 2, 3, 4, 5], [2, 0, 2], [1, 1]):
-        batch = collate(encoded, family.sequences(encoded, torch.tensor(examples)), 1, CPU)
+        batch = collate(encoded, family.sequences(encoded, torch.tensor(examples)), 1)
         scores = torch.randn(len(batch.tokens), generator=torch.Generator().manual_seed(7))
         hidden = scores[:, None, None].expand(*batch.tokens.shape, 1).clone()
         hidden[:, 1:] = 1e3  # only the first token counts
@@ -622,7 +622,7 @@ def test_retrieval_loss_is_the_softmax_over_the_steps_documents(tokenizer):
     numbers = {identifier: row for row, identifier in enumerate(frame["id"]) if frame["split"][row] == "train"}
     queries = ["q0", "q2", "q5", "q1", "q5"]
     chosen = torch.tensor([numbers[name] for name in queries])
-    batch = collate(encoded, family.sequences(encoded, chosen), 1, CPU)
+    batch = collate(encoded, family.sequences(encoded, chosen), 1)
     assert sorted(frame["id"][batch.sequences.tolist()]) == sorted([*queries, "d0", "d1", "d5"])
     hidden = torch.randn(*batch.tokens.shape, 5, generator=torch.Generator().manual_seed(3))
     vectors = {}

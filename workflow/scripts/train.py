@@ -18,7 +18,7 @@ with logged(snakemake.log[0]):
         snakemake.input.encoded,
         snakemake.input.examples,
         snakemake.input.get("parent") or None,
-        snakemake.input.get("start") or None,
         snakemake.output.manifest,
+        snakemake.input.get("start") or None,
         json.loads(snakemake.params.execution),
     )

@@ -1,7 +1,9 @@
 """What is trained of an encoder, low-rank adapters (LoRA, Hu et al., 2021) or weights, and how it is kept.
 
-Adapters are PEFT's. It is imported only where they are trained: importing it takes longer than loading the encoder,
-and prediction folds an adapter into the weights with one matrix product a layer.
+Encoders that transformers runs are adapted by PEFT. For those written out in `model.py` an adapter is `LowRankLinear`,
+which computes what PEFT computes (a test holds them together): importing PEFT, with transformers behind it, takes
+longer than all else before a short job's first step. Names and shapes are PEFT's either way, and prediction folds an
+adapter into the weights with one matrix product a layer.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from xlift.encoder.model import WORD_EMBEDDINGS, AnyEncoder, WrappedEncoder
 from xlift.errors import UserError
@@ -60,8 +63,51 @@ def make_trainable(encoder: AnyEncoder, trainable: Trainable, seed: int) -> None
     _inject_adapters(encoder, trainable, seed)
 
 
+class _Matrix(nn.Module):
+    """A product with one trained matrix [outputs, inputs]."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self.weight)
+
+
+class LowRankLinear(nn.Module):
+    """A frozen linear layer W plus its adapter: x W' + b + scale * dropout(x) A' B'.
+
+    A [rank, inputs] is drawn as PEFT draws it (Kaiming uniform with a = sqrt(5)) and B [outputs, rank] is zero; both
+    are float32 whatever W is in, and autocast decides on the products.
+    """
+
+    def __init__(self, base: nn.Linear, trainable: Trainable, generator: torch.Generator) -> None:
+        super().__init__()
+        self.base_layer = base
+        self.scale = trainable.scale
+        self.dropout = nn.Dropout(trainable.dropout) if trainable.dropout else nn.Identity()
+        self.lora_A, self.lora_B = (_Matrix(drawn) for drawn in _drawn(base.weight, trainable.rank, generator))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[..., inputs] -> [..., outputs]."""
+        # Scaled while it is narrow.
+        return cast(Tensor, self.base_layer(hidden) + self.lora_B(self.lora_A(self.dropout(hidden)) * self.scale))
+
+
 def _inject_adapters(encoder: AnyEncoder, trainable: Trainable, seed: int) -> None:
-    """Adapters by PEFT, with its default initialisation drawn from `seed`."""
+    """Adapters on the wanted layers, drawn from `seed` layer by layer in the order of their names."""
+    layers = adapted_layers(encoder, trainable.layers)
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(encoder, WrappedEncoder):
+        _inject_by_peft(encoder.backbone, layers, trainable, generator)
+        return
+    for name in layers:
+        parent, _, child = name.rpartition(".")
+        base = cast(nn.Linear, encoder.get_submodule(name))
+        setattr(encoder.get_submodule(parent), child, LowRankLinear(base, trainable, generator))
+
+
+def _inject_by_peft(backbone: nn.Module, layers: list[str], trainable: Trainable, generator: torch.Generator) -> None:
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import LoraLayer
 
@@ -69,18 +115,24 @@ def _inject_adapters(encoder: AnyEncoder, trainable: Trainable, seed: int) -> No
         r=trainable.rank,
         lora_alpha=trainable.alpha,  # type: ignore[arg-type]  # PEFT only divides it by the rank
         lora_dropout=trainable.dropout,
-        target_modules=adapted_layers(encoder, trainable.layers),
+        target_modules=layers,
     )
-    body = inject_adapter_in_model(config, _body(encoder))
-    generator = torch.Generator().manual_seed(seed)
-    for _, layer in sorted((name, module) for name, module in body.named_modules() if isinstance(module, LoraLayer)):
+    body = inject_adapter_in_model(config, backbone)
+    for name in layers:
+        layer = cast(LoraLayer, body.get_submodule(name))
         # Autocast decides on precisions; PEFT's copies of each input to float32 and back cost a sixth of a CPU step.
         layer.cast_input_dtype_enabled = False
         down, up = (cast(nn.Linear, matrices[ADAPTER]).weight for matrices in (layer.lora_A, layer.lora_B))
-        bound = 1 / math.sqrt(down.shape[1])  # Kaiming uniform with a = sqrt(5)
-        drawn = torch.empty(down.shape).uniform_(-bound, bound, generator=generator)
-        # In float32 whatever the frozen weights are in, and the same bytes on every device.
-        down.data, up.data = drawn.to(down.device), torch.zeros(up.shape, device=up.device)
+        drawn = _drawn(cast(nn.Linear, layer.get_base_layer()).weight, trainable.rank, generator)
+        down.data, up.data = drawn
+
+
+def _drawn(weight: Tensor, rank: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A and B of a fresh adapter of `weight` [outputs, inputs]: the same bytes on every device, float32."""
+    outputs, inputs = weight.shape
+    bound = 1 / math.sqrt(inputs)
+    down = torch.empty(rank, inputs).uniform_(-bound, bound, generator=generator)
+    return down.to(weight.device), torch.zeros(outputs, rank, device=weight.device)
 
 
 def adapted_layers(encoder: AnyEncoder, layers: int | None = None) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from xlift.errors import UserError
 
@@ -105,6 +106,10 @@ class Encoder(nn.Module):
             bias = bias.masked_fill_(~mask, torch.finfo(hidden.dtype).min)[:, None, None, :]
         return cast(Tensor, self.encoder(hidden, bias, check_layer(layer, self.layers)))
 
+    def checkpoint_layers(self) -> None:
+        """Compute each layer again in the backward pass instead of keeping its activations."""
+        self.encoder.checkpointing = True
+
 
 class _Linear(nn.Linear):
     def reset_parameters(self) -> None:
@@ -137,13 +142,17 @@ class _Layers(nn.Module):
     def __init__(self, config: dict[str, Any], hidden_dropout: float, dropout: float | None) -> None:
         super().__init__()
         attention_dropout = config.get("attention_probs_dropout_prob", 0.1) if dropout is None else dropout
+        self.checkpointing = False
         self.layer = nn.ModuleList(
             _Layer(config, hidden_dropout, attention_dropout) for _ in range(config["num_hidden_layers"])
         )
 
     def forward(self, hidden: Tensor, bias: Tensor | None, layers: int) -> Tensor:
         for index in range(layers):
-            hidden = self.layer[index](hidden, bias)
+            if self.checkpointing and self.training:
+                hidden = checkpoint(self.layer[index], hidden, bias, use_reentrant=False)
+            else:
+                hidden = self.layer[index](hidden, bias)
         return hidden
 
 
@@ -281,6 +290,10 @@ class WrappedEncoder(nn.Module):
         wanted = check_layer(layer, self.layers)
         output = self.backbone(**inputs, output_hidden_states=layer is not None)
         return cast(Tensor, output.last_hidden_state if layer is None else output.hidden_states[wanted])
+
+    def checkpoint_layers(self) -> None:
+        """As `Encoder.checkpoint_layers`."""
+        cast(Any, self.backbone).gradient_checkpointing_enable({"use_reentrant": False})
 
 
 AnyEncoder = Encoder | WrappedEncoder

@@ -18,6 +18,9 @@ REALISED = ("steps", "examples", "tokens", "padded_tokens", "flops", "batch_size
 """What a score row tells of the intermediate run."""
 FLOATS = {"flops"}
 RUN_FACTS = (
+    "conventional_flops",
+    "job_steps",
+    "job_flops",
     "seconds",
     "seconds_to_first_step",
     "seconds_job",
@@ -119,7 +122,7 @@ def collect_runs(specification: dict[str, Any], manifests: dict[str, Sequence[st
 
 def _run_row(place: Sequence[Any], facts: dict[str, Any]) -> dict[str, Any]:
     target, intermediate, arm, budget, seed = place
-    dev = facts["dev"]
+    dev = facts["dev"] or dict.fromkeys(("metric", "score", "floor", "collapsed"))  # none of a trunk's segment
     return {
         "kind": facts["specification"]["kind"],
         "target": target,
@@ -131,6 +134,6 @@ def _run_row(place: Sequence[Any], facts: dict[str, Any]) -> dict[str, Any]:
         "dev_metric": dev["metric"],
         "dev_score": dev["score"],
         "dev_floor": dev["floor"],
-        "collapsed": dev["collapsed"],
+        "collapsed": bool(dev["collapsed"]),
         "versions": json.dumps(facts["versions"], sort_keys=True),
     }

@@ -8,8 +8,8 @@ from typing import Any
 import psutil
 
 from xlift.catalog import CATALOG
-from xlift.jobs import fast_imports
 from xlift.jobs.prepare import checked_encoder, checked_examples, checked_tokens, encoder_sha256
+from xlift.training.execution import Execution
 from xlift.training.run import Inputs, train_run
 
 
@@ -20,17 +20,27 @@ def train_job(
     examples: str,
     parent: str | None,
     manifest: str,
+    start: str | None = None,
+    execution: dict[str, Any] | None = None,
 ) -> None:
-    """Train one run. Paths are those of manifests and of the prepared examples; `parent` None: from the encoder."""
+    """Train one run. Paths are those of manifests and of the prepared examples.
+
+    `parent` None: from the encoder; `start` None: from the first step. `execution`: settings that change no result.
+    """
     inputs = Inputs(
         encoder=checked_encoder(Path(encoder)),
         encoded=checked_tokens(Path(encoded), Path(encoder)),
         data=checked_examples(Path(examples)),
         parent=None if parent is None else Path(parent).parent,
+        start=None if start is None else Path(start).parent,
         encoder_sha256=encoder_sha256(Path(encoder)),
     )
     started = psutil.Process().create_time()
-    if specification["trainable"]["method"] == "lora":
-        with fast_imports():
-            import peft  # noqa: F401 (what make_trainable imports)
-    train_run(CATALOG[specification["task"]], specification, inputs, Path(manifest).parent, started)
+    train_run(
+        CATALOG[specification["task"]],
+        specification,
+        inputs,
+        Path(manifest).parent,
+        started,
+        Execution(**execution or {}),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from xlift.catalog import Task
 from xlift.tasks.encoded import SPLITS, Batch, Builder, Encoded
-from xlift.tasks.family import Family, LinearHead, label_index, prediction_frame, varied
+from xlift.tasks.family import Family, LinearHead, label_index, permuted, prediction_frame, varied
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -46,6 +46,11 @@ class Classification(Family):
     def loss(self, head: nn.Module, hidden: Tensor, batch: Batch, encoded: Encoded) -> Tensor:
         labels = encoded.by_example["label"][encoded.owner[batch.sequences]].to(hidden.device)
         return F.cross_entropy(head(hidden[:, 0]).float(), labels, reduction="sum")
+
+    def without_content(self, encoded: Encoded, examples: Tensor, generator: torch.Generator) -> dict[str, Any]:
+        """Labels permuted among the examples."""
+        labels = permuted(encoded.by_example["label"], examples, generator)
+        return {"by_example": {**encoded.by_example, "label": labels}}
 
     def outputs(self, head: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:
         return head(hidden[:, 0]).float()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -137,9 +137,26 @@ class Batch:
         """Token positions computed, padding included."""
         return self.tokens.numel()
 
+    def pinned(self) -> Batch:
+        """The same in page-locked memory, from which a copy to a CUDA device does not wait."""
+        return self._each(Tensor.pin_memory)
 
-def collate(encoded: Encoded, sequences: Tensor, pad_id: int, device: torch.device) -> Batch:
-    """Pad the given sequences into one batch on `device`; extras are padded with IGNORED."""
+    def on(self, device: torch.device) -> Batch:
+        """The same with what a forward pass reads on `device`; `sequences` and `lengths` stay on the CPU."""
+        return self if device.type == "cpu" else self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            tokens=change(self.tokens),
+            mask=None if self.mask is None else change(self.mask),
+            types=None if self.types is None else change(self.types),
+            by_token={name: change(tensor) for name, tensor in self.by_token.items()},
+        )
+
+
+def collate(encoded: Encoded, sequences: Tensor, pad_id: int) -> Batch:
+    """Pad the given sequences into one batch; extras are padded with IGNORED."""
     lengths = encoded.lengths[sequences]
     width = int(lengths.max())
     column = torch.arange(width)
@@ -150,11 +167,11 @@ def collate(encoded: Encoded, sequences: Tensor, pad_id: int, device: torch.devi
 
     def gather(flat: Tensor, fill: int) -> Tensor:
         values = flat[index].to(torch.int64)
-        return (values.masked_fill(~real, fill) if padded else values).to(device, non_blocking=True)
+        return values.masked_fill(~real, fill) if padded else values
 
     extras = {name: gather(flat, IGNORED) for name, flat in sorted(encoded.by_token.items()) if name != "types"}
     types = gather(encoded.by_token["types"], 0) if "types" in encoded.by_token else None
-    mask = real.to(device, non_blocking=True) if padded else None
+    mask = real if padded else None
     return Batch(sequences, gather(encoded.tokens, pad_id), mask, types, lengths, extras)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 import torch
@@ -100,6 +100,10 @@ class Family(ABC):
         """How many loss terms each example has [examples]; the loss is a mean over an optimiser step's terms."""
         return torch.ones(len(encoded.split), dtype=torch.int64)
 
+    @abstractmethod
+    def without_content(self, encoded: Encoded, examples: Tensor, generator: torch.Generator) -> dict[str, Any]:
+        """Fields of `encoded` to replace so that the labels of `examples` tell nothing: drawn anew or permuted."""
+
     def training_examples(self, encoded: Encoded) -> Tensor:
         """Indices of the examples a run draws from."""
         return encoded.examples("train")
@@ -108,6 +112,13 @@ class Family(ABC):
         """Sequences that belong to the given examples, example by example."""
         first = encoded.first_sequence()
         return torch.cat([torch.arange(int(first[e]), int(first[e + 1])) for e in examples.tolist()])
+
+
+def permuted(values: Tensor, places: Tensor, generator: torch.Generator) -> Tensor:
+    """A copy of `values` with those at `places` in another order."""
+    changed = values.clone()
+    changed[places] = values[places[torch.randperm(len(places), generator=generator)]]
+    return changed
 
 
 def prediction_frame(

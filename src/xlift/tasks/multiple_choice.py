@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from xlift.catalog import Task
 from xlift.errors import UserError
 from xlift.tasks.encoded import SPLITS, Batch, Builder, Encoded
-from xlift.tasks.family import Family, LinearHead, prediction_frame, varied
+from xlift.tasks.family import Family, LinearHead, permuted, prediction_frame, varied
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -73,6 +73,15 @@ class MultipleChoice(Family):
         table = table.index_put((group.to(scores.device), place.to(scores.device)), scores)
         labels = encoded.by_example["label"][examples].to(scores.device)
         return nn.functional.cross_entropy(table, labels, reduction="sum")
+
+    def without_content(self, encoded: Encoded, examples: Tensor, generator: torch.Generator) -> dict[str, Any]:
+        """Labels permuted among the examples with the same number of choices."""
+        labels = encoded.by_example["label"]
+        first = encoded.first_sequence()
+        choices = first[examples + 1] - first[examples]
+        for number in choices.unique().tolist():
+            labels = permuted(labels, examples[choices == number], generator)
+        return {"by_example": {**encoded.by_example, "label": labels}}
 
     def outputs(self, head: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:
         return head(hidden[:, 0]).float()

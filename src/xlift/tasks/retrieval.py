@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 import torch
@@ -15,7 +15,7 @@ from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
 from xlift.metrics import RANKING_DEPTH, floor
 from xlift.tasks.encoded import Batch, Builder, Encoded
-from xlift.tasks.family import Family, prediction_frame
+from xlift.tasks.family import Family, permuted, prediction_frame
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -102,6 +102,11 @@ class Retrieval(Family):
         assert isinstance(head, DualEncoderHead)
         scores = head.log_scale.clamp(max=4.6).exp() * vectors[queries] @ vectors[~queries].T
         return F.cross_entropy(scores, targets, reduction="sum")
+
+    def without_content(self, encoded: Encoded, examples: Tensor, generator: torch.Generator) -> dict[str, Any]:
+        """Right documents permuted among the queries."""
+        gold = permuted(encoded.by_example["gold"], examples, generator)
+        return {"by_example": {**encoded.by_example, "gold": gold}}
 
     def outputs(self, head: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:
         return mean_pooled(hidden, batch.mask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 import torch
@@ -126,6 +126,23 @@ class Span(Family):
         allowed = batch.by_token["char_start"] != IGNORED
         allowed[:, 0] = True
         return head(hidden).float().masked_fill(~allowed[..., None], torch.finfo(torch.float32).min)
+
+    def without_content(self, encoded: Encoded, examples: Tensor, generator: torch.Generator) -> dict[str, Any]:
+        """Each answer moved to a random place of its window's context, as long as before.
+
+        Windows without an answer stay without one.
+        """
+        start, end = (encoded.by_sequence[name].clone() for name in ("start", "end"))
+        for sequence in self.sequences(encoded, examples).tolist():
+            if start[sequence] == 0 and end[sequence] == 0:
+                continue
+            here = slice(encoded.offsets[sequence], encoded.offsets[sequence + 1])
+            context = (encoded.by_token["char_start"][here] != IGNORED).nonzero().flatten()
+            length = int(end[sequence] - start[sequence])
+            places = context[: len(context) - length]
+            start[sequence] = places[torch.randint(len(places), (), generator=generator)]
+            end[sequence] = start[sequence] + length
+        return {"by_sequence": {**encoded.by_sequence, "start": start, "end": end}}
 
     def outputs(self, head: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:
         return self._scores(head, hidden, batch)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlift.catalog import Task
 from xlift.errors import UserError
 from xlift.tasks.encoded import IGNORED, SPLITS, Batch, Builder, Encoded
-from xlift.tasks.family import Family, LinearHead, label_index, prediction_frame, varied
+from xlift.tasks.family import Family, LinearHead, label_index, permuted, prediction_frame, varied
 from xlift.tasks.windows import home_window, windows
 
 if TYPE_CHECKING:
@@ -71,9 +72,16 @@ class Tagging(Family):
         return LinearHead(hidden, len(task.labels), dropout)
 
     def loss(self, head: nn.Module, hidden: Tensor, batch: Batch, encoded: Encoded) -> Tensor:
-        labels = batch.by_token["label"]
-        kept = labels != IGNORED
-        return F.cross_entropy(head(hidden[kept]).float(), labels[kept], reduction="sum")
+        # Over all tokens: picking out the labelled ones would wait for the device.
+        scores, labels = head(hidden).float().flatten(0, 1), batch.by_token["label"].flatten()
+        return F.cross_entropy(scores, labels, ignore_index=IGNORED, reduction="sum")
+
+    def without_content(self, encoded: Encoded, examples: Tensor, generator: torch.Generator) -> dict[str, Any]:
+        """Tags permuted among all words of the examples."""
+        labels = encoded.by_token["label"]
+        owner = encoded.owner.repeat_interleave(encoded.lengths)
+        words = ((labels != IGNORED) & torch.isin(owner, examples)).nonzero().flatten()
+        return {"by_token": {**encoded.by_token, "label": permuted(labels, words, generator)}}
 
     def outputs(self, head: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:
         return head(hidden).argmax(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,18 @@ from torch import Tensor
 
 POOL_BATCHES = 16
 """Batches cut from one length-sorted pool at most: larger pads less, smaller is more random."""
+
+
+def training_subset(examples: Tensor, fraction: float, seed: int) -> Tensor:
+    """The share `fraction` of the examples that a run draws from, rounded up to whole ones, in order.
+
+    Of one seed, a smaller share lies in a larger one.
+    """
+    if fraction == 1:
+        return examples
+    order = np.random.Generator(np.random.PCG64([seed, 0x5B5E7])).permutation(len(examples))
+    kept = np.sort(order[: math.ceil(fraction * len(examples))])
+    return examples[torch.from_numpy(kept)]
 
 
 def plan_batches(examples: Tensor, lengths: Tensor, batch_size: int, steps: int, seed: int) -> Iterator[Tensor]:

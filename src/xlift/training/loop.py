@@ -1,45 +1,72 @@
-"""The training loop: exact optimiser steps over micro-batches, from a seed."""
+"""The training loop: exact optimiser steps over micro-batches, from a seed, from any step on."""
 
 from __future__ import annotations
 
 import json
+import math
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from xlift.compute import Compute
+from xlift.encoder.model import AnyEncoder
 from xlift.errors import UserError
-from xlift.tasks.encoded import Batch, Encoded, collate, token_capped
+from xlift.tasks.encoded import Batch, Encoded
 from xlift.tasks.family import Family
-from xlift.training.batches import plan_batches
-from xlift.training.cost import EncoderShape, training_flops
-from xlift.training.schedule import learning_rate
+from xlift.training.batches import plan_batches, training_subset
+from xlift.training.feed import Feed, Step, example_lengths, pinned, prefetched
+from xlift.training.optimiser import AdamW
+from xlift.training.schedule import Schedule
+from xlift.training.state import State, StateFolder, stop_requests
 
-MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
-"""Token positions of one forward and backward pass; larger batches are accumulated."""
 CHECK_EVERY = 10
 """Steps between looks at the loss: each look waits for the device."""
+DEV_LOOKS = 10
+"""How often a run that keeps its best weights looks at English dev, at equal distances; the last look is the end."""
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How a run is optimised; `steps` steps of `batch_size` examples."""
+    """How a run is optimised: `schedule.steps` steps of `batch_size` examples.
 
-    steps: int
+    `seed` draws batches; `unique_fraction` of the training examples are drawn from, chosen by `subset_seed`.
+    """
+
+    schedule: Schedule
     batch_size: int
-    learning_rate: float
-    warmup: float
     weight_decay: float
     clip: float
     seed: int
+    unique_fraction: float = 1.0
+    subset_seed: int = 0
 
 
-@dataclass
-class Realised:
-    """What a run really did."""
+@dataclass(frozen=True)
+class Model:
+    """An encoder with a task's head on it, and the family that knows what to do with both."""
+
+    encoder: AnyEncoder
+    head: nn.Module
+    family: Family
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The trained parameters of both, by name."""
+        return {
+            f"{place}.{name}": parameter
+            for place, module in (("encoder", self.encoder), ("head", self.head))
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """What a run did since its very first step: tokens without and with padding, operations, seconds in the loop."""
 
     steps: int = 0
     examples: int = 0
@@ -47,123 +74,236 @@ class Realised:
     padded_tokens: int = 0
     flops: float = 0.0
     seconds: float = 0.0
+
+    def minus(self, other: Amounts) -> Amounts:
+        """What was done since `other`."""
+        before = asdict(other)
+        return Amounts(**{name: value - before[name] for name, value in asdict(self).items()})
+
+
+@dataclass
+class Realised:
+    """What a run really did; `inherited` is what the trunk it branches from had done before."""
+
+    total: Amounts = field(default_factory=Amounts)
+    inherited: Amounts = field(default_factory=Amounts)
     first_step_at: float = 0.0
     losses: list[float] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
+    best_step: int | None = None
 
     def log_lines(self) -> str:
         """The log as JSON lines."""
         return "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in self.log)
 
 
-def train(
-    encoder: nn.Module,
-    head: nn.Module,
-    family: Family,
-    encoded: Encoded,
-    settings: Optimisation,
-    compute: Compute,
-    shape: EncoderShape,
-    method: str,
-    rank: int,
-    run: str,
-) -> Realised:
-    """Train `encoder` and `head` in place. `run` names the run in errors.
+class TrainingLoop:
+    """One run: `run` trains to the end of its schedule; `state` and `restore` carry it over to another process.
 
-    The loss of a step is the mean over its units (examples, windows or words); micro-batches add up to exactly that.
-    Raises `UserError` at a loss that is not finite.
+    `cost(sequences, width)` gives the operations of one forward and backward pass; `cap` is the most token positions
+    of one; `name` names the run in errors. The loss of a step is the mean over its units (examples, windows or words);
+    micro-batches add up to exactly that.
     """
-    examples = family.training_examples(encoded)
-    if len(examples) == 0:
-        raise UserError(f"{run}: the task has no training examples; choose another task or check its data")
-    parameters = [p for module in (encoder, head) for p in module.parameters() if p.requires_grad]
-    optimiser = build_optimiser(encoder, head, settings)
-    units, longest = family.units(encoded), example_lengths(encoded)
-    realised = Realised()
-    history = torch.zeros(settings.steps, 2, device=compute.device)
-    encoder.train()
-    head.train()
-    started = time.perf_counter()
-    plan = plan_batches(examples, longest[examples], settings.batch_size, settings.steps, settings.seed)
-    for step, chosen in enumerate(plan):
-        rate = learning_rate(step, settings.steps, settings.learning_rate, settings.warmup)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        total = int(units[chosen].sum())
-        for batch in micro_batches(family, encoded, chosen, longest, encoder.pad_id, compute):  # type: ignore[arg-type]
-            with compute.autocast():
-                hidden = encoder(batch.tokens, batch.mask, batch.types)
-                loss = family.loss(head, hidden, batch, encoded) / total
-            loss.backward()
-            history[step, 0] += loss.detach()
-            realised.tokens += int(batch.lengths.sum())
-            realised.padded_tokens += batch.padded_tokens
-            sequences, width = batch.tokens.shape
-            realised.flops += training_flops(shape, sequences, width, method, rank)
-        history[step, 1] = nn.utils.clip_grad_norm_(parameters, settings.clip)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        realised.steps += 1
-        realised.examples += len(chosen)
-        if step == 0:
-            realised.first_step_at = time.time()
-        if (step + 1) % CHECK_EVERY == 0 or step + 1 == settings.steps:
-            _log(realised, history, step + 1, settings, run)
-    realised.seconds = time.perf_counter() - started
-    return realised
 
-
-def example_lengths(encoded: Encoded) -> Tensor:
-    """Tokens of each example's longest sequence [examples]."""
-    return torch.zeros(len(encoded.split), dtype=torch.int64).scatter_reduce(0, encoded.owner, encoded.lengths, "amax")
-
-
-def micro_batches(
-    family: Family, encoded: Encoded, chosen: Tensor, longest: Tensor, pad_id: int, compute: Compute
-) -> list[Batch]:
-    """The sequences of a step's examples in padded batches under the device's token cap."""
-    if family.whole_batch:
-        groups = [chosen]
-    else:
-        first = encoded.first_sequence()
-        counts = first[chosen + 1] - first[chosen]
-        groups = [
-            chosen[index] for index in token_capped(longest[chosen], counts, MICRO_BATCH_TOKENS[compute.device.type])
-        ]
-    return [collate(encoded, family.sequences(encoded, group), pad_id, compute.device) for group in groups]
-
-
-def build_optimiser(encoder: nn.Module, head: nn.Module, settings: Optimisation) -> torch.optim.AdamW:
-    """AdamW, fused, without weight decay on biases, layer norms and scalars."""
-    named = [(n, p) for module in (encoder, head) for n, p in module.named_parameters() if p.requires_grad]
-    decayed = [p for n, p in named if p.ndim >= 2]
-    others = [p for n, p in named if p.ndim < 2]
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, eps=1e-8, fused=True)
-
-
-def _log(realised: Realised, history: Tensor, done: int, settings: Optimisation, run: str) -> None:
-    """Bring losses of the last steps over from the device, stop at one that is not finite, and log the newest."""
-    fresh = history[len(realised.losses) : done].tolist()
-    for loss, norm in fresh:
-        step = len(realised.losses) + 1
-        if not (abs(loss) < float("inf") and abs(norm) < float("inf")):
+    def __init__(
+        self,
+        model: Model,
+        encoded: Encoded,
+        settings: Optimisation,
+        compute: Compute,
+        cost: Callable[[int, int], float],
+        cap: int,
+        name: str,
+        *,
+        forward: Callable[..., Tensor] | None = None,
+        dev_score: Callable[[], float] | None = None,
+    ) -> None:
+        examples = training_subset(
+            model.family.training_examples(encoded), settings.unique_fraction, settings.subset_seed
+        )
+        if len(examples) == 0:
+            raise UserError(f"{name}: the task has no training examples; choose another task or check its data")
+        if settings.batch_size > len(examples):
             raise UserError(
-                f"{run}: step {step} of {settings.steps} has a loss or gradient that is not finite "
-                f"(loss {loss}, gradient norm {norm}); lower the learning rate of the task in `recipes`, "
-                "or set training.precision to fp32"
+                f"{name}: a batch of {settings.batch_size} is larger than the {len(examples)} training examples it is "
+                "drawn from; lower batch_size or raise unique_fraction"
             )
-        realised.losses.append(loss)
-    rate = learning_rate(done - 1, settings.steps, settings.learning_rate, settings.warmup)
-    entry = {
-        "step": done,
-        "loss": fresh[-1][0],
-        "gradient_norm": fresh[-1][1],
-        "learning_rate": rate,
-        "tokens": realised.tokens,
-    }
-    realised.log.append(entry)
-    print(f"step {done}/{settings.steps}  loss {entry['loss']:.4f}  tokens {realised.tokens}", flush=True)
+        self._model, self._settings, self._compute, self._cost = model, settings, compute, cost
+        self._name, self._dev_score = name, dev_score
+        self._forward = forward or model.encoder
+        self._feed = Feed(model.family, encoded, model.encoder.pad_id, cap)
+        self._examples, self._lengths = examples, example_lengths(encoded)[examples]
+        self._parameters = model.trained()
+        self._optimiser = AdamW(self._parameters.items(), settings.weight_decay)
+        steps = settings.schedule.steps
+        self._history = torch.zeros(steps, 2, device=compute.device)
+        self._tokens_at = torch.zeros(steps, dtype=torch.int64)
+        self._best: dict[str, Tensor] = {}
+        self._best_score = -math.inf
+        self._looks = {math.ceil(steps * look / DEV_LOOKS) for look in range(1, DEV_LOOKS + 1)} if dev_score else set()
+        self.realised = Realised()
+
+    def run(self, states: StateFolder | None = None) -> Realised:
+        """Train from the step reached to the end, saving to `states` when due and when asked to stop.
+
+        Raises `UserError` after such a request, and at a loss that is not finite.
+        """
+        self._model.encoder.train()
+        self._model.head.train()
+        with stop_requests() as request:
+            steps = self._steps()
+            while (done := self.realised.total.steps) < self._settings.schedule.steps:
+                started = time.perf_counter()
+                self._advance(next(steps))
+                done += 1
+                self._check(done)
+                total = self.realised.total
+                self.realised.total = replace(total, seconds=total.seconds + time.perf_counter() - started)
+                if done in self._looks:
+                    self._look(done)
+                if states is not None and request.name is not None:
+                    states.save(self.state())
+                    raise UserError(
+                        f"{self._name}: stopped by {request.name} after step {done} of "
+                        f"{self._settings.schedule.steps}; its state is saved: run the workflow again to go on from "
+                        "there"
+                    )
+                if states is not None and states.due:
+                    states.save(self.state())
+        if self._best:
+            self._put(self._best)
+        return self.realised
+
+    def state(self) -> State:
+        """Everything that decides the rest of the run."""
+        done = self.realised.total.steps
+        tensors: dict[str, Tensor] = {f"weights.{name}": parameter for name, parameter in self._parameters.items()}
+        tensors |= {f"optimiser.{name}": tensor for name, tensor in self._optimiser.state().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        tensors |= {"history": self._history[:done], "tokens_at": self._tokens_at[:done]}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self._compute.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self._compute.device)
+        facts: dict[str, Any] = {
+            "step": done,
+            "total": asdict(self.realised.total),
+            "inherited": asdict(self.realised.inherited),
+            "best_step": self.realised.best_step,
+            "best_score": None if self.realised.best_step is None else self._best_score,
+        }
+        return State(tensors, facts)
+
+    def restore(self, state: State, *, branch: bool = False) -> None:
+        """Go on from a state of this run; with `branch`, from that of the trunk it branches from."""
+        done = int(state.facts["step"])
+        if done > self._settings.schedule.steps:
+            raise ValueError(f"{self._name}: a state at step {done} is past the run's end")
+        self._put({name: state.tensors[f"weights.{name}"] for name in self._parameters})
+        self._optimiser.restore(
+            {name.removeprefix("optimiser."): t for name, t in state.tensors.items() if name.startswith("optimiser.")}
+        )
+        self._best = {n.removeprefix("best."): t for n, t in state.tensors.items() if n.startswith("best.")}
+        self._history[:done] = state.tensors["history"].to(self._history.device)
+        self._tokens_at[:done] = state.tensors["tokens_at"]
+        torch.set_rng_state(state.tensors["random.cpu"])
+        if "random.cuda" in state.tensors and self._compute.device.type == "cuda":
+            torch.cuda.set_rng_state(state.tensors["random.cuda"], self._compute.device)
+        total = Amounts(**state.facts["total"])
+        inherited = total if branch else Amounts(**state.facts["inherited"])
+        self.realised = Realised(total, inherited, best_step=state.facts["best_step"])
+        if state.facts["best_score"] is not None:
+            self._best_score = float(state.facts["best_score"])
+        # The log is made of the history, so that it is the same however often the run was stopped.
+        for seen in [*range(CHECK_EVERY, done + 1, CHECK_EVERY)]:
+            self._check(seen, quiet=True)
+        print(f"goes on after step {done}", flush=True)
+
+    def _steps(self) -> Iterator[Step]:
+        """The steps still to be made, prepared ahead where the device works by itself."""
+        settings = self._settings
+        plan = plan_batches(self._examples, self._lengths, settings.batch_size, settings.schedule.steps, settings.seed)
+        steps: Iterable[Step] = (self._feed.step(chosen) for chosen in islice(plan, self.realised.total.steps, None))
+        if self._compute.device.type == "cuda":
+            steps = prefetched(pinned(steps))
+        return iter(steps)
+
+    def _advance(self, step: Step) -> None:
+        """One optimiser step; nothing in it waits for the device."""
+        before = self.realised.total
+        place, tokens, padded, flops = before.steps, 0, 0, 0.0
+        for prepared in step.batches:
+            batch = prepared.on(self._compute.device)
+            loss = self._loss(batch, step.units)
+            loss.backward()
+            self._history[place, 0] += loss.detach()
+            tokens += int(prepared.lengths.sum())
+            padded += prepared.padded_tokens
+            flops += self._cost(*prepared.tokens.shape)
+        parameters = self._parameters.values()
+        self._history[place, 1] = nn.utils.clip_grad_norm_(parameters, self._settings.clip)
+        self._optimiser.step(self._settings.schedule.rate(place))
+        self._optimiser.zero_grad()
+        self._tokens_at[place] = before.tokens + tokens
+        self.realised.total = Amounts(
+            place + 1,
+            before.examples + step.examples,
+            before.tokens + tokens,
+            before.padded_tokens + padded,
+            before.flops + flops,
+            before.seconds,
+        )
+        if not self.realised.first_step_at:
+            self.realised.first_step_at = time.time()
+
+    def _loss(self, batch: Batch, units: int) -> Tensor:
+        with self._compute.autocast():
+            hidden = self._forward(batch.tokens, batch.mask, batch.types)
+            return self._model.family.loss(self._model.head, hidden, batch, self._feed.encoded) / units
+
+    def _check(self, done: int, quiet: bool = False) -> None:
+        """Now and then bring losses over from the device, stop at one that is not finite, and log the newest."""
+        steps = self._settings.schedule.steps
+        if done % CHECK_EVERY and done != steps:
+            return
+        losses = self.realised.losses
+        fresh = self._history[len(losses) : done].tolist()
+        for loss, norm in fresh:
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise UserError(
+                    f"{self._name}: step {len(losses) + 1} of {steps} has a loss or gradient that is not finite "
+                    f"(loss {loss}, gradient norm {norm}); lower the learning rate of the task in `recipes`, "
+                    "or set training.precision to fp32"
+                )
+            losses.append(loss)
+        entry = {
+            "step": done,
+            "loss": fresh[-1][0],
+            "gradient_norm": fresh[-1][1],
+            "learning_rate": self._settings.schedule.rate(done - 1),
+            "tokens": int(self._tokens_at[done - 1]),
+        }
+        self.realised.log.append(entry)
+        if not quiet:
+            print(f"step {done}/{steps}  loss {entry['loss']:.4f}  tokens {entry['tokens']}", flush=True)
+
+    def _look(self, done: int) -> None:
+        """Look at English dev; keep the weights if they are the best so far (the earliest of equals)."""
+        score = cast(Callable[[], float], self._dev_score)()
+        self._model.encoder.train()
+        self._model.head.train()
+        print(f"step {done}/{self._settings.schedule.steps}  dev {score:.2f}", flush=True)
+        if score > self._best_score:
+            self._best_score = score
+            self._best = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+            self.realised.best_step = done
+
+    @torch.no_grad()
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.copy_(weights[name])
+
+
+def shuffled(encoded: Encoded, family: Family, seed: int) -> Encoded:
+    """The control without content: the same training examples with labels that say nothing about them."""
+    generator = torch.Generator().manual_seed(seed)
+    return replace(encoded, **family.without_content(encoded, family.training_examples(encoded), generator))

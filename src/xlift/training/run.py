@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from xlift.artifacts import fingerprint, publish_folder, verified
+from xlift.artifacts import MANIFEST, fingerprint, publish_folder, read_manifest, verified
 from xlift.catalog import Task
 from xlift.compute import Compute, choose_compute
 from xlift.encoder.adapt import Trainable, load_trained, make_trainable, trained_state
@@ -27,40 +27,111 @@ from xlift.predict import predict_split
 from xlift.tasks.encoded import TOKENS, Encoded
 from xlift.tasks.families import FAMILIES
 from xlift.training.checkpoint import WEIGHTS, check_encoder, joined_weights, read_weights, split_weights
-from xlift.training.cost import EncoderShape
-from xlift.training.loop import Optimisation, Realised, train
+from xlift.training.cost import EncoderShape, conventional_flops, head_flops, training_flops
+from xlift.training.execution import Execution, Weights, memory_plan
+from xlift.training.feed import example_lengths
+from xlift.training.loop import Model, Optimisation, Realised, TrainingLoop, shuffled
+from xlift.training.schedule import schedule_of
+from xlift.training.state import State, StateFolder, read_state, write_state
 
+TRUNK_STATE = "state.safetensors"
 LOG = "log.jsonl"
 RECORDED_VERSIONS = ("xlift", "torch", "transformers", "peft", "tokenizers", "safetensors", "polars", "babel")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where a run finds what it starts from; `parent` None starts from the encoder itself."""
+    """Where a run finds what it starts from.
+
+    `parent`: the run whose weights it takes (None: the encoder's own). `start`: the segment of its trunk it goes on
+    from (None: from its first step).
+    """
 
     encoder: Path
     encoded: Path
     data: Path
     parent: Path | None
+    start: Path | None = None
     encoder_sha256: str | None = None
 
 
 def train_run(
-    task: Task, specification: Mapping[str, Any], inputs: Inputs, out: Path, started: float
+    task: Task,
+    specification: Mapping[str, Any],
+    inputs: Inputs,
+    out: Path,
+    started: float,
+    execution: Execution | None = None,
 ) -> dict[str, Any]:
     """Train, look at English dev, publish weights, log and manifest in `out`. Returns the manifest.
 
-    `started` is the time (seconds since the epoch) at which the job began.
+    A trunk's segment publishes its state instead of weights, and has no look at dev. `started` is the time (seconds
+    since the epoch) at which the job began. Goes on from the run's own state where a stopped job left one.
     """
     run = run_name(specification, out)
     if (inputs.parent is None) != (specification["parent"] is None):
         raise ValueError(f"{run}: the specification and the inputs disagree on whether there is a parent run")
+    execution = execution or Execution()
     compute = choose_compute(specification["training"]["precision"], specification["training"]["threads"])
+    model, encoded = build_model(task, specification, inputs, compute)
+    sizes = run_sizes(specification, inputs, model)
+    plan = memory_plan(execution, compute, sizes.shape, sizes.weights, longest_example(encoded))
+    if plan.checkpointing:
+        model.encoder.checkpoint_layers()
+
+    def dev() -> dict[str, Any]:
+        return evaluate_dev(task, model.encoder, model.head, encoded, inputs.data, compute)
+
+    loop = TrainingLoop(
+        model,
+        encoded,
+        optimisation(specification),
+        compute,
+        run_cost(specification, sizes, model, plan.checkpointing),
+        plan.micro_batch_tokens,
+        run,
+        forward=torch.compile(model.encoder, dynamic=True) if execution.compile else None,
+        dev_score=(lambda: float(dev()["score"])) if specification["select"] == "best_dev" else None,
+    )
+    states = StateFolder(state_folder(specification, out), fingerprint(specification), execution.save_every)
+    if (state := states.load()) is not None:
+        loop.restore(state)
+    elif inputs.start is not None:
+        loop.restore(trunk_state(inputs.start, specification), branch=True)
+    realised = loop.run(states)
+    is_trunk = specification["kind"] == "trunk"
+
+    def write(folder: Path) -> None:
+        if is_trunk:
+            write_state(folder / TRUNK_STATE, loop.state())
+        else:
+            weights = joined_weights(trained_state(model.encoder), model.head)
+            (folder / WEIGHTS).write_bytes(save(weights))
+        (folder / LOG).write_text(realised.log_lines(), encoding="utf-8")
+
+    facts = {
+        **manifest_facts(specification, realised, None if is_trunk else dev(), compute, started),
+        "conventional_flops": conventional_flops(sizes.body, realised.total.tokens),
+        "micro_batch_tokens": plan.micro_batch_tokens,
+        "gradient_checkpointing": plan.checkpointing,
+        "encoder_sha256": inputs.encoder_sha256,
+        "start": None if inputs.start is None else str(inputs.start / MANIFEST),
+    }
+    manifest = publish_folder(out, write, facts)
+    states.remove()
+    return manifest
+
+
+def build_model(
+    task: Task, specification: Mapping[str, Any], inputs: Inputs, compute: Compute
+) -> tuple[Model, Encoded]:
+    """Encoder, head and examples of a run before its first step, every random choice drawn from the run's number."""
     seed = specification["draw"]
-    torch.manual_seed(seed)
     trainable = Trainable(**specification["trainable"])
     family = FAMILIES[task.family]
     encoded = Encoded.load(verified(inputs.encoded, TOKENS))
+    if specification["control"] == "shuffled_labels":
+        encoded = shuffled(encoded, family, seed)
     encoder = load_encoder(
         inputs.encoder,
         dtype=frozen_dtype(compute, trainable),
@@ -74,18 +145,77 @@ def train_run(
     # The head is drawn after everything else has been set up, from the run's own draw.
     torch.manual_seed(seed)
     head = family.head(encoder.hidden_size, task, specification["training"]["dropout"]).to(compute.device)
-    settings = optimisation(specification)
-    shape = encoder_shape(inputs.encoder, trainable.layers)
-    realised = train(encoder, head, family, encoded, settings, compute, shape, trainable.method, trainable.rank, run)
-    dev = evaluate_dev(task, encoder, head, encoded, inputs.data, compute)
+    return Model(encoder, head, family), encoded
 
-    def write(folder: Path) -> None:
-        weights = folder / WEIGHTS
-        weights.write_bytes(save(joined_weights(trained_state(encoder), head)))
-        (folder / LOG).write_text(realised.log_lines(), encoding="utf-8")
 
-    facts = manifest_facts(specification, realised, dev, compute, started)
-    return publish_folder(out, write, {**facts, "encoder_sha256": inputs.encoder_sha256})
+@dataclass(frozen=True)
+class Sizes:
+    """What decides a run's cost and memory; `body`: encoder weights without embeddings, adapters left out."""
+
+    shape: EncoderShape
+    weights: Weights
+    body: int
+
+
+def run_sizes(specification: Mapping[str, Any], inputs: Inputs, model: Model) -> Sizes:
+    """Sizes of a run's model."""
+    named = [(n, p) for module in (model.encoder, model.head) for n, p in module.named_parameters()]
+    trained = sum(p.numel() for _, p in named if p.requires_grad)
+    frozen = sum(p.numel() for _, p in named if not p.requires_grad)
+    body = sum(p.numel() for n, p in model.encoder.named_parameters() if "embeddings." not in n and ".lora_" not in n)
+    layers = specification["trainable"].get("layers")
+    return Sizes(encoder_shape(inputs.encoder, layers), Weights(trained, frozen), body)
+
+
+def run_cost(
+    specification: Mapping[str, Any], sizes: Sizes, model: Model, checkpointing: bool
+) -> Callable[[int, int], float]:
+    """Operations of a forward and backward pass over (sequences, width)."""
+    trainable = Trainable(**specification["trainable"])
+    matrices = sum(p.numel() for p in model.head.parameters() if p.ndim == 2)
+
+    def cost(sequences: int, width: int) -> float:
+        rows = sequences * width if model.family.outputs_by_token else sequences
+        encoder = training_flops(sizes.shape, sequences, width, trainable.method, trainable.rank, checkpointing)
+        return encoder + head_flops(matrices, rows)
+
+    return cost
+
+
+def longest_example(encoded: Encoded) -> int:
+    """Token positions of the largest example, all its sequences padded to its longest one."""
+    first = encoded.first_sequence()
+    return int((example_lengths(encoded) * (first[1:] - first[:-1])).max())
+
+
+def trunk_state(segment: Path, specification: Mapping[str, Any]) -> State:
+    """The state at the end of a trunk's segment; `UserError` where it is a trunk of other settings."""
+    manifest = read_manifest(segment)
+    ours, theirs = (trunk_settings(settings) for settings in (specification, manifest["specification"]))
+    differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    if differing:
+        raise UserError(
+            f"{segment}: is a trunk with another {differing[0]} than this run's; run the workflow again to remake it"
+        )
+    return read_state(verified(segment, TRUNK_STATE, manifest))
+
+
+def trunk_settings(specification: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trunk's segments and branches share: all but where they end."""
+    kept = {
+        name: value for name, value in specification.items() if name not in ("kind", "recipe", "schedule", "select")
+    }
+    kept |= {f"recipe.{name}": value for name, value in specification["recipe"].items() if name != "steps"}
+    return {**kept, "schedule.warmup_steps": specification["schedule"]["warmup_steps"]}
+
+
+def state_folder(specification: Mapping[str, Any], out: Path) -> Path:
+    """Where a run keeps its state while it trains: `<study>/state/`, then its path in the study."""
+    kind = specification["kind"]
+    for above in out.parents:
+        if above.name == kind:
+            return above.parent / "state" / out.relative_to(above.parent)
+    return out.with_name(f"{out.name}.state")
 
 
 def run_name(specification: Mapping[str, Any], out: Path) -> str:
@@ -95,15 +225,15 @@ def run_name(specification: Mapping[str, Any], out: Path) -> str:
 
 def optimisation(specification: Mapping[str, Any]) -> Optimisation:
     """The optimiser's settings from a specification."""
-    recipe, training = specification["recipe"], specification["training"]
+    training = specification["training"]
     return Optimisation(
-        steps=recipe["steps"],
-        batch_size=recipe["batch_size"],
-        learning_rate=recipe["learning_rate"],
-        warmup=training["warmup"],
+        schedule=schedule_of(specification),
+        batch_size=specification["recipe"]["batch_size"],
         weight_decay=training["weight_decay"],
         clip=training["clip"],
         seed=specification["draw"],
+        unique_fraction=specification["unique_fraction"],
+        subset_seed=specification["seed"],
     )
 
 
@@ -144,26 +274,33 @@ def evaluate_dev(
 def manifest_facts(
     specification: Mapping[str, Any],
     realised: Realised,
-    dev: Mapping[str, Any],
+    dev: Mapping[str, Any] | None,
     compute: Compute,
     started: float,
 ) -> dict[str, Any]:
-    """What the manifest says beside the files."""
+    """What the manifest says beside the files.
+
+    Steps to FLOPs are since the run's very first step; `job_*` leave out what a trunk had done before.
+    """
+    own = realised.total.minus(realised.inherited)
     return {
         "fingerprint": fingerprint(specification),
         "specification": dict(specification),
         "parent": specification["parent"],
         "batch_size": specification["recipe"]["batch_size"],
-        "steps": realised.steps,
-        "examples": realised.examples,
-        "tokens": realised.tokens,
-        "padded_tokens": realised.padded_tokens,
-        "flops": realised.flops,
-        "seconds": realised.seconds,
+        "steps": realised.total.steps,
+        "examples": realised.total.examples,
+        "tokens": realised.total.tokens,
+        "padded_tokens": realised.total.padded_tokens,
+        "flops": realised.total.flops,
+        "job_steps": own.steps,
+        "job_flops": own.flops,
+        "seconds": own.seconds,
         "seconds_to_first_step": realised.first_step_at - started,
         "seconds_job": time.time() - started,
         "final_loss": realised.losses[-1],
-        "dev": dict(dev),
+        "best_step": realised.best_step,
+        "dev": None if dev is None else dict(dev),
         "peak_memory_mib": compute.peak_memory_mib(),
         "device": compute.describe(),
         "dtype": compute.dtype_name,

@@ -1,0 +1,97 @@
+"""What the device computes in each optimiser step: micro-batches under a token cap, made while it works."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from xlift.tasks.encoded import Batch, Encoded, collate, token_capped
+from xlift.tasks.family import Family
+
+AHEAD = 2
+"""Steps prepared before they are needed."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step: its examples, the terms of its loss, and the batches that hold them."""
+
+    examples: int
+    units: int
+    batches: list[Batch]
+
+
+class Feed:
+    """Turns the examples of a step into batches of like length that compute at most `cap` token positions each.
+
+    An example with more positions is alone; a family that needs all sequences of a step at once gets one batch.
+    """
+
+    def __init__(self, family: Family, encoded: Encoded, pad_id: int, cap: int) -> None:
+        self.encoded = encoded
+        self._family, self._pad_id, self._cap = family, pad_id, cap
+        self._units = family.units(encoded)
+        self._longest = example_lengths(encoded)
+        self._first = encoded.first_sequence()
+
+    def step(self, chosen: Tensor) -> Step:
+        """The step that sees the examples `chosen`."""
+        if self._family.whole_batch:
+            groups = [chosen]
+        else:
+            counts = self._first[chosen + 1] - self._first[chosen]
+            groups = [chosen[index] for index in token_capped(self._longest[chosen], counts, self._cap)]
+        batches = [collate(self.encoded, self._family.sequences(self.encoded, group), self._pad_id) for group in groups]
+        return Step(len(chosen), int(self._units[chosen].sum()), batches)
+
+
+def example_lengths(encoded: Encoded) -> Tensor:
+    """Tokens of each example's longest sequence [examples]."""
+    return torch.zeros(len(encoded.split), dtype=torch.int64).scatter_reduce(0, encoded.owner, encoded.lengths, "amax")
+
+
+def pinned(steps: Iterable[Step]) -> Iterator[Step]:
+    """The steps with their batches in page-locked memory."""
+    for step in steps:
+        yield replace(step, batches=[batch.pinned() for batch in step.batches])
+
+
+def prefetched(steps: Iterable[Step]) -> Iterator[Step]:
+    """The same steps in the same order, prepared by a thread while the caller computes; its errors are raised here."""
+    ready: queue.Queue[Step | BaseException | None] = queue.Queue(AHEAD)
+    stopped = threading.Event()
+
+    def put(item: Step | BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for step in steps:
+                if not put(step):
+                    return
+        except BaseException as error:
+            put(error)
+        else:
+            put(None)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()

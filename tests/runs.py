@@ -1,0 +1,116 @@
+"""Training runs on the toy tasks: models, loops, specifications and published inputs for tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from tokenizers import Tokenizer
+
+from toy import toy_frame, toy_task
+from xlift.artifacts import publish_folder
+from xlift.compute import Compute
+from xlift.encoder.adapt import Trainable, make_trainable
+from xlift.encoder.model import load_encoder
+from xlift.tasks.encoded import TOKENS, Encoded
+from xlift.tasks.families import FAMILIES
+from xlift.training.cost import training_flops
+from xlift.training.loop import Model, Optimisation, Realised, TrainingLoop
+from xlift.training.run import Inputs, encoder_shape, train_run
+from xlift.training.schedule import decaying
+
+CPU = torch.device("cpu")
+FAMILY_NAMES = sorted(FAMILIES)
+LORA, FULL = Trainable(rank=4, alpha=16.0), Trainable(method="full")
+CAP = 2048
+
+
+def settings(steps: int = 30, rate: float = 5e-3, warmup: float = 0.1, **changes: Any) -> Optimisation:
+    """How a toy run is optimised."""
+    plain = {"batch_size": 8, "weight_decay": 0.01, "clip": 1.0, "seed": 1}
+    return Optimisation(schedule=decaying(rate, steps, warmup), **{**plain, **changes})
+
+
+def prepared(
+    family: str, folder: Path, trainable: Trainable = LORA, max_length: int = 32, dropout: float = 0.0
+) -> tuple[Encoded, Model]:
+    """Tokens, and a trainable encoder with its head."""
+    torch.manual_seed(3)
+    task = toy_task(family)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    encoded = FAMILIES[family].encode(toy_frame(family), tokenizer, task, max_length, 8)
+    encoder = load_encoder(folder, dtype=torch.float32, device=CPU, dropout=dropout)
+    make_trainable(encoder, trainable, seed=1)
+    head = FAMILIES[family].head(encoder.hidden_size, task, dropout)
+    return encoded, Model(encoder, head, FAMILIES[family])
+
+
+def loop_of(
+    model: Model,
+    encoded: Encoded,
+    optimisation: Optimisation,
+    compute: Compute,
+    folder: Path,
+    trainable: Trainable = LORA,
+    cap: int = CAP,
+    **changes: Any,
+) -> TrainingLoop:
+    """A loop over a toy task."""
+    shape = encoder_shape(folder, trainable.layers)
+
+    def cost(sequences: int, width: int) -> float:
+        return training_flops(shape, sequences, width, trainable.method, trainable.rank)
+
+    return TrainingLoop(model, encoded, optimisation, compute, cost, cap, "toy run", **changes)
+
+
+def run_loop(*arguments: Any, **changes: Any) -> Realised:
+    """Train a toy task to its end."""
+    return loop_of(*arguments, **changes).run()
+
+
+def specification(family: str, **changes: Any) -> dict[str, Any]:
+    """A run's specification as the grid makes it; dotted names change entries of its blocks."""
+    found: dict[str, Any] = {
+        "kind": "intermediate",
+        "task": f"toy_{family}",
+        "parent": None,
+        "trainable": dataclasses.asdict(LORA),
+        "training": {"weight_decay": 0.01, "clip": 1.0, "dropout": 0.1, "precision": "fp32", "threads": 1},
+        "recipe": {"steps": 12, "batch_size": 4, "learning_rate": 5e-3, "max_length": 32, "stride": 8},
+        "schedule": {"kind": "linear", "warmup_steps": 2},
+        "unique_fraction": 1.0,
+        "control": None,
+        "select": "last",
+        "seed": 1,
+        "draw": 1,
+    }
+    for name, value in changes.items():
+        block, _, key = name.partition("__")
+        if key:
+            found[block] = {**found[block], key: value}
+        else:
+            found[block] = value
+    return found
+
+
+def publish_inputs(
+    family: str, encoder: Path, folder: Path, frame: pl.DataFrame | None = None, **places: Path | None
+) -> Inputs:
+    """Write a toy task's rows and tokens as the jobs do and say where."""
+    rows = toy_frame(family) if frame is None else frame
+    tokenizer = Tokenizer.from_file(str(encoder / "tokenizer.json"))
+    encoded = FAMILIES[family].encode(rows, tokenizer, toy_task(family), 32, 8)
+    tokens, data = folder / "encoded" / family, folder / f"{family}.parquet"
+    publish_folder(tokens, lambda out: encoded.save(out / TOKENS), {})
+    rows.write_parquet(data)
+    return Inputs(encoder=encoder, encoded=tokens, data=data, **{"parent": None, **places})
+
+
+def start_run(family: str, inputs: Inputs, out: Path, execution: Any = None, **changes: Any) -> dict[str, Any]:
+    """Train a toy run to its end; its manifest."""
+    return train_run(toy_task(family), specification(family, **changes), inputs, out, time.time(), execution)
