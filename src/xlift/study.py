@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from xlift.blocks import Block, Count, Number
 from xlift.budgets import LARGEST_TIMES, BudgetEntry, Cross, Entry
@@ -21,6 +21,10 @@ from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_]{0,63}$"
+
+
+LARGEST_PASS = 2**24
+"""Token positions that no device holds at once."""
 
 
 class PackagedEncoder(Block):
@@ -57,6 +61,13 @@ class Trainable(Block):
     )
 
 
+def _tokens(value: Any) -> Any:
+    """`auto` or a whole number: said in one sentence, where a union would give one for each of its branches."""
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 16 <= value <= LARGEST_PASS):
+        return value
+    raise ValueError(f"{value!r} is no number of tokens; write auto or a whole number from 16 to {LARGEST_PASS}")
+
+
 class Training(Block):
     """Optimisation, the same for every run of the study."""
 
@@ -81,7 +92,7 @@ class Training(Block):
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
         "auto", description="Recompute activations to save memory; `auto` where it is needed; speed only."
     )
-    micro_batch_tokens: Literal["auto"] | Annotated[Count, Field(ge=16, le=2**24)] = Field(
+    micro_batch_tokens: Annotated[Literal["auto"] | int, BeforeValidator(_tokens)] = Field(
         "auto", description="Token positions of one forward and backward pass; `auto` fits the device; speed only."
     )
 
