@@ -104,7 +104,8 @@ class Recipe:
 class Task:
     """One task: `metrics` primary first; `labels` where the family has a closed set; `recipe` None if never trained.
 
-    `train_examples` English training examples (None: not known); `training_data` names the English example sets that
+    `train_examples` English training examples (None: not known); `test_examples` about how many are scored in a
+    language, for plans; `training_data` names the English example sets that
     they come from, the task's own by default: two tasks that share one are not independent evidence of transfer.
     """
 
@@ -117,6 +118,7 @@ class Task:
     labels: tuple[str, ...] = ()
     recipe: Recipe | None = None
     train_examples: int | None = None
+    test_examples: int = 1000
     training_data: tuple[str, ...] = ()
     max_length: int = 128
     query_prefix: str = ""
@@ -185,6 +187,7 @@ _TASKS = (
         roles=("target",),
         languages=_CLDR_LANGUAGES,
         metrics=("accuracy_at_1",),
+        test_examples=32,
         max_length=64,
         query_prefix="query: ",
         cross_lingual_only=True,
@@ -199,6 +202,7 @@ _TASKS = (
         metrics=("accuracy",),
         labels=("currency", "language", "script", "territory", "unit"),
         train_examples=550,
+        test_examples=40,
         recipe=Recipe(steps=40, batch_size=16, learning_rate=_rates(2e-3, 1e-4), max_length=64),
         summary="Say what kind of thing a name names: territory, language, script, currency or unit.",
     ),
@@ -211,6 +215,7 @@ _TASKS = (
         metrics=("span_f1", "token_accuracy"),
         labels=_ENTITY_TAGS,
         train_examples=2000,
+        test_examples=14,
         recipe=Recipe(steps=64, batch_size=8, learning_rate=_rates(2e-3, 1e-4), max_length=128, stride=32),
         summary="Tag territories, languages and currencies in a localised enumeration (IOB2).",
     ),

@@ -187,7 +187,7 @@ class Grid(Layout):
         recipe = self.recipes[task]
         return {
             "batch_size": recipe.batch_size if batch_size is None else batch_size,
-            "learning_rate": recipe.learning_rate[self.study.trainable.method] * rate_factor,
+            "learning_rate": self.learning_rate(task) * rate_factor,
             "max_length": recipe.max_length if max_length is None else max_length,
             "stride": recipe.stride,
             "steps": steps,
@@ -205,7 +205,7 @@ class Grid(Layout):
             "labels": list(entry.labels),
             "encoder": self._encoder_fingerprint,
             "parent": None,
-            "trainable": self._trainable,
+            "trainable": self.trainable,
             "training": {
                 name: getattr(training, name) for name in ("weight_decay", "clip", "dropout", "precision", "threads")
             },
@@ -216,7 +216,7 @@ class Grid(Layout):
         }
 
     @cached_property
-    def _trainable(self) -> dict[str, Any]:
+    def trainable(self) -> dict[str, Any]:
         """The settings that matter to the study's method."""
         idle = {"lora": {"freeze_word_embeddings"}, "full": {"rank", "alpha", "dropout"}}
         return self.study.trainable.model_dump(exclude=idle[self.study.trainable.method])

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from xlift.catalog import CATALOG, Task
 from xlift.budgets import BudgetEntry, Cross
+from xlift.catalog import CATALOG, Task
 from xlift.study import (
     Contrasts,
     Data,

@@ -172,6 +172,10 @@ class Layout:
             task, recipe.steps, recipe.batch_size, recipe.max_length, train_examples(self.study, CATALOG[task])
         )
 
+    def learning_rate(self, task: str) -> float:
+        """Peak learning rate of a trained task's recipe under the study's method."""
+        return self.recipes[task].learning_rate[self.study.trainable.method]
+
     def _check_batches(self, file: str) -> None:
         for task, recipe in self.recipes.items():
             examples = train_examples(self.study, CATALOG[task])

@@ -28,6 +28,7 @@ ORDER = (
     ("compute", "encoder"),
     ("predict",),
     ("training",),
+    ("planning",),
     ("contrasts",),
     ("report",),
     ("reference",),

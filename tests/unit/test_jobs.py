@@ -70,8 +70,8 @@ def test_data_of_another_size_than_budgets_were_resolved_with_is_refused(example
     with pytest.raises(UserError) as caught:
         encode_task(specification, examples, tiny_encoder, tmp_path / "manifest.json")
     assert str(caught.value) == (
-        f"{examples}: has 550 training examples of cldr_kind where 549 are expected, so that its budgets would be wrong; "
-        "set recipes.cldr_kind.train_examples to 550 if this data is meant"
+        f"{examples}: has 550 training examples of cldr_kind where 549 are expected, so that its budgets "
+        "would be wrong; set recipes.cldr_kind.train_examples to 550 if this data is meant"
     )
     assert not (tmp_path / "manifest.json").exists()
 
