@@ -27,7 +27,12 @@ def canonical_json(value: Any) -> str:
 
 def fingerprint(value: Any) -> str:
     """sha256 (hex) of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return text_fingerprint(canonical_json(value))
+
+
+def text_fingerprint(text: str) -> str:
+    """sha256 (hex) of a text that is canonical JSON already."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:
@@ -118,9 +123,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def holds(path: Path, expected: str) -> bool:
     """Whether a published manifest or parquet table was made for the specification with fingerprint `expected`."""
+    if path.suffix == ".json":
+        return current_manifest(path, expected) is not None
     try:
-        if path.suffix == ".json":
-            return bool(json.loads(path.read_text(encoding="utf-8"))["fingerprint"] == expected)
         # A parquet file ends in its metadata, their length (4 bytes, little-endian) and "PAR1". Read by hand: this
         # runs for every cell while the Snakefile is parsed, where polars would be a slow import.
         with path.open("rb") as stream:
@@ -128,8 +133,17 @@ def holds(path: Path, expected: str) -> bool:
             size = int.from_bytes(stream.read(4), "little")
             stream.seek(-8 - size, os.SEEK_END)
             return expected.encode() in stream.read(size)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return False
+
+
+def current_manifest(path: Path, expected: str) -> dict[str, Any] | None:
+    """A manifest that was made for the specification with fingerprint `expected`; None where there is no such one."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) and manifest.get("fingerprint") == expected else None
 
 
 def verified(folder: Path, name: str, manifest: Mapping[str, Any] | None = None) -> Path:

@@ -15,6 +15,14 @@ Family = Literal["classification", "multiple_choice", "tagging", "span", "retrie
 NONE = "none"
 """The intermediate "task" of the baseline: straight from the encoder to the target."""
 
+MAIN = "main"
+"""The arm of the primary analysis; every other arm is a sensitivity or a control."""
+EXTRA_TARGET = "extra_target"
+SHUFFLED_LABELS = "shuffled_labels"
+"""Control arms: the intermediate run's steps spent on the target instead; an intermediate task without content."""
+LABELLED_FAMILIES = ("classification", "multiple_choice", "tagging", "span")
+"""Families whose training examples have labels that can be permuted among them."""
+
 # Version of what a source's reader makes out of the same raw data; raise it when prepared rows change.
 READER_VERSIONS: Mapping[str, int] = {"cldr": 1}
 # The installed package whose version pins a source's raw data.
@@ -94,7 +102,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Task:
-    """One task: `metrics` primary first; `labels` where the family has a closed set; `recipe` None if never trained."""
+    """One task: `metrics` primary first; `labels` where the family has a closed set; `recipe` None if never trained.
+
+    `train_examples` English training examples (None: not known); `test_examples` about how many are scored in a
+    language, for plans; `training_data` names the English example sets that
+    they come from, the task's own by default: two tasks that share one are not independent evidence of transfer.
+    """
 
     name: str
     family: Family
@@ -104,6 +117,9 @@ class Task:
     metrics: tuple[str, ...]
     labels: tuple[str, ...] = ()
     recipe: Recipe | None = None
+    train_examples: int | None = None
+    test_examples: int = 1000
+    training_data: tuple[str, ...] = ()
     max_length: int = 128
     query_prefix: str = ""
     cross_lingual_only: bool = False
@@ -113,6 +129,11 @@ class Task:
     def trained(self) -> bool:
         """Whether the task has English training data (direct retrieval has none)."""
         return self.recipe is not None
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Names of the English example sets that the task is trained on."""
+        return frozenset(self.training_data or (self.name,)) if self.trained else frozenset()
 
 
 _ENTITY_TAGS = ("O", *(f"{p}-{k}" for k in ("CURRENCY", "LANGUAGE", "TERRITORY") for p in ("B", "I")))
@@ -133,6 +154,7 @@ _TASKS = (
         languages=("en",),
         metrics=("accuracy",),
         labels=("listed", "other_kind", "same_kind"),
+        train_examples=6000,
         recipe=Recipe(steps=24, batch_size=16, learning_rate=_rates(1e-3, 5e-5), max_length=64),
         summary="Is an item in a list, of the list's kind, or of another kind? English sentence pairs.",
     ),
@@ -143,6 +165,7 @@ _TASKS = (
         roles=("intermediate",),
         languages=("en",),
         metrics=("accuracy",),
+        train_examples=6000,
         recipe=Recipe(steps=24, batch_size=16, learning_rate=_rates(1e-3, 5e-5), max_length=64),
         summary="Which of four items is of the same kind as three listed ones? English.",
     ),
@@ -153,6 +176,7 @@ _TASKS = (
         roles=("intermediate",),
         languages=("en",),
         metrics=("squad_f1", "squad_em"),
+        train_examples=6000,
         recipe=Recipe(steps=16, batch_size=16, learning_rate=_rates(3e-3, 1e-4), max_length=128, stride=32),
         summary="Find the one item of the asked kind in a few clauses. English extractive question answering.",
     ),
@@ -163,6 +187,7 @@ _TASKS = (
         roles=("target",),
         languages=_CLDR_LANGUAGES,
         metrics=("accuracy_at_1",),
+        test_examples=32,
         max_length=64,
         query_prefix="query: ",
         cross_lingual_only=True,
@@ -176,6 +201,8 @@ _TASKS = (
         languages=_CLDR_LANGUAGES,
         metrics=("accuracy",),
         labels=("currency", "language", "script", "territory", "unit"),
+        train_examples=550,
+        test_examples=40,
         recipe=Recipe(steps=40, batch_size=16, learning_rate=_rates(2e-3, 1e-4), max_length=64),
         summary="Say what kind of thing a name names: territory, language, script, currency or unit.",
     ),
@@ -187,14 +214,16 @@ _TASKS = (
         languages=_CLDR_LANGUAGES,
         metrics=("span_f1", "token_accuracy"),
         labels=_ENTITY_TAGS,
+        train_examples=2000,
+        test_examples=14,
         recipe=Recipe(steps=64, batch_size=8, learning_rate=_rates(2e-3, 1e-4), max_length=128, stride=32),
         summary="Tag territories, languages and currencies in a localised enumeration (IOB2).",
     ),
 )
 
-CATALOG: Mapping[str, Task] = {task.name: task for task in _TASKS}
+CATALOG: dict[str, Task] = {task.name: task for task in _TASKS}
 
 
 def names(role: str) -> list[str]:
     """Names of the tasks that may play a role ("intermediate" or "target"), sorted."""
-    return sorted(task.name for task in _TASKS if role in task.roles)
+    return sorted(task.name for task in CATALOG.values() if role in task.roles)

@@ -19,6 +19,11 @@ def main(arguments: list[str] | None = None) -> int:
     answer.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"))
     check = commands.add_parser("check", help="check study files without running anything")
     check.add_argument("configs", type=Path, nargs="+")
+    plan = commands.add_parser("plan", help="print a study's budgets, jobs, and what they would cost, before they run")
+    plan.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"))
+    plan.add_argument("--workers", type=int, default=1, help="jobs at a time, such as GPUs or cores (default 1)")
+    plan.add_argument("--device", help="part of the name of a device that runs were on, or cpu, t4, v100, a100, h100")
+    plan.add_argument("--json", action="store_true", help="print all numbers as JSON")
     run = commands.add_parser("run", help="check a study file, then run it with Snakemake; other options are handed on")
     run.add_argument("config", type=Path)
     reference = commands.add_parser("reference", help="write config/README.md and config/schema.json")
@@ -31,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
             print_answer(options.config)
         elif options.command == "check":
             check_studies(options.configs)
+        elif options.command == "plan":
+            print_plan(options.config, options.workers, options.device, options.json)
         elif options.command == "run":
             run_study(options.config, rest)
         else:
@@ -64,6 +71,19 @@ def check_studies(configs: list[Path]) -> None:
         grid = Grid(load_study(config), str(config))
         targets = len(list(grid.target_runs()))
         print(f"{config}: {len(grid.intermediates)} intermediate runs, {targets} target runs, {len(grid.cells)} cells")
+
+
+def print_plan(config: Path, workers: int, device: str | None, as_json: bool) -> None:
+    """Print what a study would do and cost, from the results at hand."""
+    from xlift.grid import Grid
+    from xlift.planning.plan import make_plan
+    from xlift.planning.text import plan_lines
+    from xlift.study import load_study
+
+    if workers < 1:
+        raise UserError(f"--workers {workers}: is no number of workers; give 1 or more")
+    plan = make_plan(Grid(load_study(config), str(config)), Path("results"), workers, device)
+    print(plan.as_json() if as_json else plan_lines(plan))
 
 
 def run_study(config: Path, options: list[str]) -> NoReturn:

@@ -8,144 +8,45 @@ fingerprints of what it starts from included, and nothing else. The specificatio
 from __future__ import annotations
 
 import importlib.metadata
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from xlift.artifacts import canonical_json, fingerprint, sha256_of
-from xlift.catalog import CATALOG, NONE, READER_VERSIONS, SOURCE_PACKAGES, Recipe, Task
-from xlift.errors import UserError
-from xlift.languages import SOURCE_LANGUAGE
+from xlift.artifacts import canonical_json, fingerprint, sha256_of, text_fingerprint
+from xlift.budgets import share_of_steps
+from xlift.catalog import CATALOG, EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES
+from xlift.runs import Cell, Intermediate, Layout, shares_data, train_examples
 from xlift.study import PackagedEncoder, Study
 
 # Raise the version of a stage when its code gives other results for the same specification.
 STAGE_VERSIONS: Mapping[str, int] = {
     "encoder": 1,
     "data": 1,
-    "encode": 1,
-    "train": 1,
+    "encode": 2,
+    "train": 2,
     "predict": 1,
-    "score": 1,
+    "score": 2,
 }
 
 Specification = dict[str, Any]
 
 
-@dataclass(frozen=True, order=True)
-class Intermediate:
-    """One intermediate run; `budget` is the multiple of the task's reference steps, 0 for the baseline `none`."""
+@dataclass(frozen=True)
+class Stamp:
+    """A specification as the one string in a rule's `params`, and its fingerprint."""
 
-    task: str
-    budget: float
-    seed: int
-
-    @property
-    def is_none(self) -> bool:
-        return self.task == NONE
-
-    @property
-    def wildcards(self) -> dict[str, str]:
-        """Wildcards of the run's paths."""
-        return {"inter": self.task, "budget": budget_label(self.budget), "seed": str(self.seed)}
+    text: str
+    fingerprint: str
 
 
-@dataclass(frozen=True, order=True)
-class Cell:
-    """One cell: a target task after one intermediate run, scored in every language."""
-
-    target: str
-    intermediate: Intermediate
-
-    @property
-    def wildcards(self) -> dict[str, str]:
-        """Wildcards of the cell's paths."""
-        return {"target": self.target, **self.intermediate.wildcards}
-
-
-def budget_label(budget: float) -> str:
-    """A budget in paths: `x0.25`, `x1`, `x4`; `x0` is the baseline."""
-    return f"x{budget!r}".removesuffix(".0")
-
-
-def resolved_recipe(study: Study, task: Task) -> Recipe:
-    """The task's recipe with the study's departures from it."""
-    if task.recipe is None:
-        raise ValueError(f"{task.name} is never trained")
-    change = study.recipes.get(task.name)
-    values = asdict(task.recipe)
-    if change is not None:
-        method = study.trainable.method
-        values.update({k: v for k, v in change.model_dump(exclude_none=True).items() if k != "learning_rate"})
-        if change.learning_rate is not None:
-            values["learning_rate"] = {**values["learning_rate"], method: change.learning_rate}
-    return Recipe(**values)
-
-
-class Grid:
+class Grid(Layout):
     """The runs and cells of a study, each with its specification. Raises `UserError` where budgets make no sense."""
 
     def __init__(self, study: Study, file: str) -> None:
-        self.study = study
-        self._steps = {
-            (task, budget): self._budget_steps(task, budget) for task in study.intermediates for budget in study.budgets
-        }
-        self._check_budgets(file)
-
-    def _budget_steps(self, task: str, budget: float) -> int:
-        return round(budget * resolved_recipe(self.study, CATALOG[task]).steps)
-
-    def _check_budgets(self, file: str) -> None:
-        for task in self.study.intermediates:
-            reference = resolved_recipe(self.study, CATALOG[task]).steps
-            seen: dict[int, float] = {}
-            for budget in self.study.budgets:
-                steps = self._steps[task, budget]
-                if steps < 1:
-                    raise UserError(
-                        f"{file}: budgets: {budget:g} of {task}'s {reference} reference steps rounds to zero steps; "
-                        f"one step is a budget of {1 / reference:.3g}"
-                    )
-                if steps in seen:
-                    raise UserError(
-                        f"{file}: budgets: {seen[steps]:g} and {budget:g} both come to {steps} steps of {task}; "
-                        "drop one of them"
-                    )
-                seen[steps] = budget
-
-    @cached_property
-    def intermediates(self) -> list[Intermediate]:
-        """Every intermediate run that is trained, sorted."""
-        study = self.study
-        return sorted(Intermediate(t, b, s) for t in study.intermediates for b in study.budgets for s in study.seeds)
-
-    @cached_property
-    def baselines(self) -> list[Intermediate]:
-        """The baseline of each seed, sorted."""
-        return sorted(Intermediate(NONE, 0.0, seed) for seed in self.study.seeds)
-
-    @cached_property
-    def cells(self) -> list[Cell]:
-        """Every cell, baselines included, sorted."""
-        return sorted(
-            Cell(target, run) for target in self.study.targets for run in [*self.baselines, *self.intermediates]
-        )
-
-    def target_runs(self) -> Iterator[Cell]:
-        """The cells whose target is trained."""
-        return (cell for cell in self.cells if CATALOG[cell.target].trained)
-
-    @cached_property
-    def tasks(self) -> list[str]:
-        """Every task whose data the study needs, sorted."""
-        return sorted({*self.study.intermediates, *self.study.targets})
-
-    def scored_languages(self, target: str) -> list[str]:
-        """Languages a target's scores have; English cannot be searched in English names of the same things."""
-        languages = self.study.target_languages(target)
-        return [code for code in languages if not (CATALOG[target].cross_lingual_only and code == SOURCE_LANGUAGE)]
+        super().__init__(study, file)
+        self._stamps: dict[tuple[Any, ...], Stamp] = {}
 
     # Specifications, from what depends on nothing to what depends on all.
 
@@ -164,44 +65,59 @@ class Grid:
             "languages": languages,
         }
 
-    def encode_specification(self, task: str) -> Specification:
-        """What a task's token ids depend on: examples, tokenizer, lengths."""
+    def encode_specification(self, task: str, length: int) -> Specification:
+        """What a task's token ids depend on: examples, tokenizer, lengths; and how many are to be trained on."""
         entry = CATALOG[task]
-        recipe = resolved_recipe(self.study, entry) if entry.trained else None
         return {
             "kind": "encode",
             "version": STAGE_VERSIONS["encode"],
             "task": task,
             "data": fingerprint(self.data_specification(task)),
-            "encoder": fingerprint(self.encoder_specification()),
-            "max_length": recipe.max_length if recipe else entry.max_length,
-            "stride": recipe.stride if recipe else 0,
+            "encoder": self._encoder_fingerprint,
+            "max_length": length,
+            "stride": self.recipes[task].stride if entry.trained else 0,
+            "train_examples": train_examples(self.study, entry) if entry.trained else None,
         }
+
+    def trunk_specification(self, run: Intermediate) -> Specification:
+        """What the state at a budget's branching point depends on: not on where the run was cut on the way there."""
+        point = self.branching_point(run.budget)
+        schedule = {"kind": "constant", "warmup_steps": self.trunk_warmup(run.task, run.budget)}
+        return self._of_intermediate("trunk", run, point, schedule)
 
     def intermediate_specification(self, run: Intermediate) -> Specification:
         """What an intermediate run's weights depend on."""
-        return self._training("intermediate", run.task, self._steps[run.task, run.budget], run, parent=None)
+        steps = run.budget.steps
+        schedule: dict[str, Any] = self._decaying(steps)
+        if self.study.schedule == "trunk":
+            warmup = self.trunk_warmup(run.task, run.budget)
+            schedule = {"kind": "cooldown", "warmup_steps": warmup, "branch": self.branching_point(run.budget)}
+        return self._of_intermediate("intermediate", run, steps, schedule)
 
     def target_specification(self, cell: Cell) -> Specification:
-        """What a target run's weights depend on."""
-        run = cell.intermediate
-        parent = None if run.is_none else self._intermediate_fingerprint(run)
-        steps = resolved_recipe(self.study, CATALOG[cell.target]).steps
-        return self._training("target", cell.target, steps, run, parent)
+        """What a target run's weights depend on; the control `extra_target` has the intermediate's steps on top."""
+        run, recipe = cell.intermediate, self.recipes[cell.target]
+        steps = recipe.steps + (run.budget.steps if run.control == EXTRA_TARGET else 0)
+        specification = self._training("target", cell.target, run)
+        specification["parent"] = self.stamp("intermediate", run).fingerprint if run.is_run else None
+        specification["recipe"] = self._recipe_facts(cell.target, steps)
+        specification["schedule"] = self._decaying(steps)
+        specification["draw"] = _draw("target", cell.target, run)
+        return specification
 
     def prediction_specification(self, cell: Cell) -> Specification:
         """What a cell's predictions depend on: weights, examples in every language, precision."""
         run = cell.intermediate
         if CATALOG[cell.target].trained:
-            weights: str | None = fingerprint(self.target_specification(cell))
+            weights: str | None = self.stamp("target", cell).fingerprint
         else:
-            weights = None if run.is_none else self._intermediate_fingerprint(run)
+            weights = self.stamp("intermediate", run).fingerprint if run.is_run else None
         return {
             "kind": "predict",
             "version": STAGE_VERSIONS["predict"],
             "target": cell.target,
             "weights": weights,
-            "encoded": self._encode_fingerprint(cell.target),
+            "encoded": self.encode_stamp(cell.target, self.target_length(cell.target)).fingerprint,
             "precision": self.study.training.precision,
             "threads": self.study.training.threads,
         }
@@ -212,19 +128,74 @@ class Grid:
         return {
             "kind": "score",
             "version": STAGE_VERSIONS["score"],
-            "predictions": fingerprint(self.prediction_specification(cell)),
+            "predictions": self.stamp("predict", cell).fingerprint,
             "metrics": list(CATALOG[cell.target].metrics),
             "study": self.study.study,
             "target": cell.target,
             "intermediate": run.task,
-            "budget": run.budget,
+            "arm": run.arm,
+            "budget": run.budget.times,
             "seed": run.seed,
+            "shared_data": shares_data(run.task, cell.target),
+            "extra_steps": run.budget.steps if run.control == EXTRA_TARGET else 0,
         }
 
-    def _training(self, kind: str, task: str, steps: int, run: Intermediate, parent: str | None) -> Specification:
+    @cache  # noqa: B019 (one grid a process)
+    def encode_stamp(self, task: str, length: int) -> Stamp:
+        """Params string and fingerprint of a task's token ids."""
+        return _stamp(self.encode_specification(task, length))
+
+    def stamp(self, kind: str, job: Intermediate | Cell) -> Stamp:
+        """Params string and fingerprint of a job (`trunk`, `intermediate`, `target`, `predict`, `score`), made once."""
+        key = (kind, *job.key)
+        if key not in self._stamps:
+            specify: dict[str, Callable[[Any], Specification]] = {
+                "trunk": self.trunk_specification,
+                "intermediate": self.intermediate_specification,
+                "target": self.target_specification,
+                "predict": self.prediction_specification,
+                "score": self.score_specification,
+            }
+            self._stamps[key] = _stamp(specify[kind](job))
+        return self._stamps[key]
+
+    def _of_intermediate(self, kind: str, run: Intermediate, steps: int, schedule: Mapping[str, Any]) -> Specification:
+        budget = run.budget
+        shared = self.study.schedule == "trunk"
+        specification = self._training(kind, run.task, run)
+        specification["recipe"] = self._recipe_facts(
+            run.task, steps, budget.batch_size, budget.rate_factor, budget.max_length
+        )
+        specification["schedule"] = dict(schedule)
+        specification["unique_fraction"] = budget.unique_fraction
+        specification["control"] = SHUFFLED_LABELS if run.control == SHUFFLED_LABELS else None
+        # A trunk and its branches are one stream of examples, whatever the budgets.
+        specification["draw"] = _draw("trunk", run.task, run, shared) if shared else _draw(kind, run.task, run)
+        return specification
+
+    def _decaying(self, steps: int) -> dict[str, Any]:
+        return {"kind": "linear", "warmup_steps": share_of_steps(self.study.training.warmup, steps)}
+
+    def _recipe_facts(
+        self,
+        task: str,
+        steps: int,
+        batch_size: int | None = None,
+        rate_factor: float = 1.0,
+        max_length: int | None = None,
+    ) -> dict[str, Any]:
+        recipe = self.recipes[task]
+        return {
+            "batch_size": recipe.batch_size if batch_size is None else batch_size,
+            "learning_rate": self.learning_rate(task) * rate_factor,
+            "max_length": recipe.max_length if max_length is None else max_length,
+            "stride": recipe.stride,
+            "steps": steps,
+        }
+
+    def _training(self, kind: str, task: str, run: Intermediate) -> Specification:
         entry = CATALOG[task]
-        recipe = resolved_recipe(self.study, entry)
-        method = self.study.trainable.method
+        training = self.study.training
         return {
             "kind": kind,
             # The English rows and their tokens, without the languages that only scoring reads.
@@ -233,30 +204,40 @@ class Grid:
             "task": task,
             "labels": list(entry.labels),
             "encoder": self._encoder_fingerprint,
-            "parent": parent,
-            "trainable": self.study.trainable.model_dump(),
-            "training": self.study.training.model_dump(),
-            "recipe": {**asdict(recipe), "learning_rate": recipe.learning_rate[method], "steps": steps},
-            "schedule": {"kind": "linear", "warmup_steps": math.ceil(self.study.training.warmup * steps)},
+            "parent": None,
+            "trainable": self.trainable,
+            "training": {
+                name: getattr(training, name) for name in ("weight_decay", "clip", "dropout", "precision", "threads")
+            },
             "unique_fraction": 1.0,
             "control": None,
-            "select": "last",
+            "select": training.select,
             "seed": run.seed,
-            # Runs that share a seed share nothing they draw: the analysis takes runs to be independent.
-            "draw": int(fingerprint([kind, task, run.task, run.budget, run.seed])[:8], 16),
         }
+
+    @cached_property
+    def trainable(self) -> dict[str, Any]:
+        """The settings that matter to the study's method."""
+        idle = {"lora": {"freeze_word_embeddings"}, "full": {"rank", "alpha", "dropout"}}
+        return self.study.trainable.model_dump(exclude=idle[self.study.trainable.method])
 
     @cached_property
     def _encoder_fingerprint(self) -> str:
         return fingerprint(self.encoder_specification())
 
-    @cache  # noqa: B019 (one grid a process)
-    def _intermediate_fingerprint(self, run: Intermediate) -> str:
-        return fingerprint(self.intermediate_specification(run))
 
-    @cache  # noqa: B019
-    def _encode_fingerprint(self, task: str) -> str:
-        return fingerprint(self.encode_specification(task))
+def _stamp(specification: Specification) -> Stamp:
+    text = as_param(specification)
+    return Stamp(text, text_fingerprint(text))
+
+
+def _draw(kind: str, task: str, run: Intermediate, shared: bool = False) -> int:
+    """What a run draws from. Runs that share a seed share nothing they draw: the analysis takes runs as independent.
+
+    `shared`: the same number for all amounts of one arm.
+    """
+    where = [kind, task, run.task, None if shared else run.budget.times, run.seed]
+    return int(fingerprint(where if run.arm == MAIN else [*where, run.arm])[:8], 16)
 
 
 @cache
@@ -278,6 +259,20 @@ def _encoder_specification(study: Study) -> Specification:
     return {**facts, "id": encoder.id, "revision": encoder.revision}
 
 
+def execution_param(study: Study) -> str:
+    """Settings that change a run's speed and memory and not its result, for the job and for no fingerprint."""
+    training = study.training
+    tokens = training.micro_batch_tokens
+    return canonical_json(
+        {
+            "save_every": training.save_every,
+            "compile": training.compile,
+            "gradient_checkpointing": training.gradient_checkpointing,
+            "micro_batch_tokens": None if tokens == "auto" else tokens,
+        }
+    )
+
+
 def as_param(specification: Specification) -> str:
     """A specification as the one string in a rule's `params`."""
     return canonical_json(specification)
@@ -286,6 +281,15 @@ def as_param(specification: Specification) -> str:
 def analysis_specification(study: Study) -> Specification:
     """What the contrasts depend on beside the scores; their code too, since estimating again costs seconds."""
     return {**study.contrasts.model_dump(), "code": package_fingerprint("contrasts")}
+
+
+def runs_specification(grid: Grid) -> Specification:
+    """Where in the grid the runs stand, in the order of their manifests."""
+    return {
+        "trunks": [_cell_key(None, run) for run in grid.segments],
+        "intermediates": [_cell_key(None, run) for run in grid.intermediates],
+        "targets": [_cell_key(cell.target, cell.intermediate) for cell in grid.target_runs()],
+    }
 
 
 def report_specification(grid: Grid) -> Specification:
@@ -300,14 +304,21 @@ def report_specification(grid: Grid) -> Specification:
         if isinstance(encoder, PackagedEncoder)
         else f"{encoder.id}, {encoder.revision or 'main'}",
         "intermediates": list(study.intermediates),
-        "budgets": list(study.budgets),
+        "budgets": sorted(
+            {budget.times for budgets in grid.budgets.values() for budget in budgets if budget.arm == MAIN}
+        ),
         "seeds": list(study.seeds),
         "targets": list(study.targets),
         "languages": sorted({language for codes in target_languages.values() for language in codes}),
         "target_languages": target_languages,
-        "cells": [[c.target, c.intermediate.task, c.intermediate.budget, c.intermediate.seed] for c in grid.cells],
+        "cells": [_cell_key(cell.target, cell.intermediate) for cell in grid.cells],
         "code": package_fingerprint("report"),
     }
+
+
+def _cell_key(target: str | None, run: Intermediate) -> list[Any]:
+    """A cell's target, intermediate task, arm, budget and seed, as in the tables."""
+    return [target, run.task, run.arm, run.budget.times, run.seed]
 
 
 @cache

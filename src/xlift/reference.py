@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from xlift.budgets import BudgetEntry, Cross
 from xlift.catalog import CATALOG, Task
 from xlift.study import (
     Contrasts,
@@ -27,6 +28,8 @@ BLOCKS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`encoder`, packaged", "encoder.", PackagedEncoder),
     ("`encoder`, from the hub", "encoder.", HubEncoder),
     ("`trainable`", "trainable.", Trainable),
+    ("An entry of `budgets`", "budgets.<n>.", BudgetEntry),
+    ("`cross`", "cross.", Cross),
     ("`training`", "training.", Training),
     ("`recipes`, by task", "recipes.<task>.", RecipeOverride),
     ("`contrasts`", "contrasts.", Contrasts),

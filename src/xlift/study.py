@@ -6,55 +6,25 @@ Every field's description is the reference that `config/README.md` and `config/s
 from __future__ import annotations
 
 import difflib
-import math
-import re
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from xlift.catalog import CATALOG, names
+from xlift.blocks import Block, Count, Number
+from xlift.budgets import LARGEST_TIMES, BudgetEntry, Cross, Entry
+from xlift.catalog import CATALOG, EXTRA_TARGET, LABELLED_FAMILIES, SHUFFLED_LABELS, names
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_]{0,63}$"
-LARGEST_NUMBER = 1e12
-"""No setting is anywhere near: beyond it are slips of the pen, and numbers that overflow later."""
-LARGEST_BUDGET = 10_000.0
 
 
-def _number(value: Any) -> Any:
-    """Refuse what pydantic would quietly turn into a number: true, "1". But 1e-3, text to YAML 1.1, is a number."""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]{1,3}", value):
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{value!r} is not a number; write a number without quotes")
-    # Compared, because an integer of hundreds of digits has no float to ask about.
-    if not -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
-        what = "not finite" if isinstance(value, float) and not math.isfinite(value) else "out of range"
-        raise ValueError(f"the number is {what}; write a plain one")
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_number)]
-Count = Annotated[int, BeforeValidator(_number)]
-
-
-class Block(BaseModel):
-    """A block of the study file: unknown keys are refused, values cannot be changed after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+LARGEST_PASS = 2**24
+"""Token positions that no device holds at once."""
 
 
 class PackagedEncoder(Block):
@@ -91,6 +61,13 @@ class Trainable(Block):
     )
 
 
+def _tokens(value: Any) -> Any:
+    """`auto` or a whole number: said in one sentence, where a union would give one for each of its branches."""
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 16 <= value <= LARGEST_PASS):
+        return value
+    raise ValueError(f"{value!r} is no number of tokens; write auto or a whole number from 16 to {LARGEST_PASS}")
+
+
 class Training(Block):
     """Optimisation, the same for every run of the study."""
 
@@ -102,6 +79,22 @@ class Training(Block):
         "auto", description="`auto` is bf16 where the device computes it natively, fp32 elsewhere."
     )
     threads: Count = Field(1, ge=1, le=256, description="CPU threads of a training or prediction job.")
+    cooldown: Number = Field(
+        0.2, gt=0, lt=1, description="Share of a budget's steps after it branches off, under `schedule: trunk`."
+    )
+    select: Literal["last", "best_dev"] = Field(
+        "last", description="Checkpoint that counts: the `last` step's (primary) or the best on English dev."
+    )
+    save_every: Number = Field(
+        300.0, gt=0, description="Seconds between saves of a run in progress; speed only: no run is repeated."
+    )
+    compile: bool = Field(False, description="Compile the encoder with torch on CUDA; speed only.")
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto", description="Recompute activations to save memory; `auto` where it is needed; speed only."
+    )
+    micro_batch_tokens: Annotated[Literal["auto"] | int, BeforeValidator(_tokens)] = Field(
+        "auto", description="Token positions of one forward and backward pass; `auto` fits the device; speed only."
+    )
 
 
 class RecipeOverride(Block):
@@ -111,6 +104,9 @@ class RecipeOverride(Block):
     batch_size: Count | None = Field(None, ge=1, le=65_536, description="Examples an optimiser step.")
     learning_rate: Number | None = Field(None, gt=0, le=1, description="Peak learning rate.")
     max_length: Count | None = Field(None, ge=8, le=8192, description="Longest sequence, in tokens.")
+    train_examples: Count | None = Field(
+        None, ge=1, description="Number of training examples, where the data is a slice of the catalog's."
+    )
 
 
 class Contrasts(Block):
@@ -146,8 +142,16 @@ class Study(Block):
     intermediates: tuple[str, ...] = Field(
         min_length=1, description="Intermediate tasks; the baseline `none` is implied."
     )
-    budgets: tuple[Number, ...] = Field(
-        min_length=1, description="Multiples of each intermediate task's reference steps."
+    budgets: tuple[Entry, ...] = Field(
+        min_length=1, description="Multiples of each intermediate task's reference, or mappings as below."
+    )
+    cross: Cross = Field(default_factory=Cross, description="What every budget is crossed with.")
+    schedule: Literal["independent", "trunk"] = Field(
+        "independent",
+        description="`independent`: a run of its own with full decay for each budget; `trunk`: budgets branch off one.",
+    )
+    controls: tuple[Literal["extra_target", "shuffled_labels"], ...] = Field(
+        (), description="Control arms: the same steps on the target instead; intermediate labels without content."
     )
     seeds: tuple[Annotated[Count, Field(ge=0, lt=2**31)], ...] = Field(min_length=1, description="Seeds; one run each.")
     targets: tuple[str, ...] = Field(min_length=1, description="Target tasks, scored in every language.")
@@ -162,7 +166,7 @@ class Study(Block):
     contrasts: Contrasts = Field(default_factory=Contrasts, description="The analysis.")
     data: Data = Field(default_factory=Data, description="Where data comes from.")
 
-    @field_validator("intermediates", "budgets", "seeds", "targets", "languages")
+    @field_validator("intermediates", "seeds", "targets", "languages", "controls")
     @classmethod
     def _no_repeats(cls, values: Any) -> Any:
         if not isinstance(values, str):
@@ -183,15 +187,41 @@ class Study(Block):
 
     @field_validator("budgets")
     @classmethod
-    def _positive_budgets(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        for value in values:
-            if value <= 0:
-                raise ValueError(f"{value:g} is not a budget; a budget is above 0 (the baseline `none` is implied)")
-            if value > LARGEST_BUDGET:
+    def _positive_budgets(cls, entries: tuple[BudgetEntry, ...]) -> tuple[BudgetEntry, ...]:
+        for index, entry in enumerate(entries):
+            if entry.amount <= 0:
+                raise ValueError(f"{entry.text} is not a budget; a budget is above 0 (the baseline `none` is implied)")
+            if entry.times is not None and entry.times > LARGEST_TIMES:
                 raise ValueError(
-                    f"{value:g} is not a budget; a budget is at most {LARGEST_BUDGET:g} times the reference"
+                    f"{entry.text} is not a budget; a budget is at most {LARGEST_TIMES:g} times the reference"
                 )
-        return values
+            if entry in entries[:index]:
+                raise ValueError(f"{entry.text} is listed twice; list it once")
+        return entries
+
+    @model_validator(mode="after")
+    def _consistent_budgets(self) -> Study:
+        for index, entry in enumerate(self.budgets):
+            if entry.lr_scaling is not None and entry.batch_size is None and not self.cross.batch_size:
+                raise ValueError(
+                    f"budgets.{index}: lr_scaling is for another batch size than the recipe's, and none is given; "
+                    "add batch_size or remove lr_scaling"
+                )
+        if self.schedule == "trunk" and self.training.select == "best_dev":
+            raise ValueError(
+                "training.select: best_dev does not go with schedule: trunk, whose branches leave it at fixed steps; "
+                "use last, or schedule: independent"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _consistent_controls(self) -> Study:
+        if EXTRA_TARGET in self.controls and not any(CATALOG[target].trained for target in self.targets):
+            raise ValueError("controls: extra_target needs a target that is trained, and none is; remove it")
+        for task in self.intermediates:
+            if SHUFFLED_LABELS in self.controls and CATALOG[task].family not in LABELLED_FAMILIES:
+                raise ValueError(f"controls: shuffled_labels: {task} has no labels to permute; remove one of the two")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
@@ -346,12 +376,16 @@ def _near_key(location: Sequence[Any]) -> str:
     """Name the setting that an unknown key probably meant, or all that are allowed there."""
     model: Any = Study
     for part in location[:-1]:
+        if isinstance(part, int):
+            continue
         model = {
             "encoder": Study,
             "packaged": PackagedEncoder,
             "hub": HubEncoder,
             "trainable": Trainable,
             "training": Training,
+            "budgets": BudgetEntry,
+            "cross": Cross,
             "contrasts": Contrasts,
             "data": Data,
         }.get(str(part), RecipeOverride)

@@ -70,7 +70,14 @@ def scores(
         "examples": 9,
         "tokens": 9,
     }
-    constants |= {"padded_tokens": 9, "flops": 1.0, "batch_size": 32, "collapsed": False}
+    constants |= {
+        "padded_tokens": 9,
+        "flops": 1.0,
+        "batch_size": 32,
+        "collapsed": False,
+        "arm": "main",
+        "shared_data": False,
+    }
     return pl.DataFrame(rows, schema=columns, orient="row").with_columns(
         **{name: pl.lit(value) for name, value in constants.items()}
     )

@@ -23,6 +23,7 @@ def score_row(
         "study": "tiny",
         "target": "xnli",
         "intermediate": intermediate,
+        "arm": "main",
         "budget": budget,
         "seed": seed,
         "language": language,
@@ -37,6 +38,7 @@ def score_row(
         "flops": 1e9 * steps,
         "batch_size": 0 if intermediate == "none" else 32,
         "collapsed": collapsed,
+        "shared_data": False,
     }
 
 
@@ -101,11 +103,22 @@ def test_a_score_outside_0_to_100_is_refused_with_its_key(bad: float | None) -> 
 
 def test_repeated_keys_are_refused_with_their_key() -> None:
     repeated = [*hand_made(), score_row("mnli", 2.0, 1, "sw", 47.0)]
-    with pytest.raises(UserError, match=r"2 rows at .*intermediate=mnli, budget=2.0, seed=1, language=sw"):
+    with pytest.raises(UserError, match=r"2 rows at .*intermediate=mnli, arm=main, budget=2.0, seed=1, language=sw"):
         compute_gains(pl.DataFrame(repeated))
     two_baselines = [*hand_made(), score_row("none", 1.0, 1, "de", 71.0)]
     with pytest.raises(UserError, match=r"baseline.*language=de, seed=1"):
         compute_gains(pl.DataFrame(two_baselines))
+
+
+def test_every_arm_has_the_one_baseline() -> None:
+    other = {**score_row("mnli", 1.0, 1, "sw", 44.0), "arm": "b128-sqrt"}
+    gains = compute_gains(pl.DataFrame([*hand_made(), other])).filter(
+        (pl.col("budget") == 1)
+        & (pl.col("seed") == 1)
+        & (pl.col("language") == "sw")
+        & (pl.col("metric") == "accuracy")
+    )
+    assert gains.select("arm", "gain", "baseline_score").rows() == [("b128-sqrt", 4.0, 40.0), ("main", 5.0, 40.0)]
 
 
 def test_a_missing_column_is_named() -> None:
@@ -116,19 +129,19 @@ def test_a_missing_column_is_named() -> None:
 def test_completeness_tells_what_is_there_and_what_has_its_baseline() -> None:
     rows = [*hand_made(), score_row("mnli", 1.0, 2, "de", 71.0)]  # its baseline is missing
     expected = pl.DataFrame(
-        [("xnli", "none", 0.0, 1), ("xnli", "none", 0.0, 2), ("xnli", "none", 0.0, 3)]
-        + [("xnli", "mnli", budget, seed) for budget in (2.0, 1.0) for seed in (1, 2)],
-        schema=["target", "intermediate", "budget", "seed"],
+        [("xnli", "none", "main", 0.0, 1), ("xnli", "none", "main", 0.0, 2), ("xnli", "none", "main", 0.0, 3)]
+        + [("xnli", "mnli", "main", budget, seed) for budget in (2.0, 1.0) for seed in (1, 2)],
+        schema=["target", "intermediate", "arm", "budget", "seed"],
         orient="row",
     )
     assert completeness(expected, pl.DataFrame(rows)).rows() == [
-        ("xnli", "mnli", 1.0, 1, True, 2, 2),
-        ("xnli", "mnli", 1.0, 2, True, 2, 1),
-        ("xnli", "mnli", 2.0, 1, True, 1, 1),
-        ("xnli", "mnli", 2.0, 2, False, 0, 0),
-        ("xnli", "none", 0.0, 1, True, 2, 2),
-        ("xnli", "none", 0.0, 2, True, 1, 1),
-        ("xnli", "none", 0.0, 3, False, 0, 0),
+        ("xnli", "mnli", "main", 1.0, 1, True, 2, 2),
+        ("xnli", "mnli", "main", 1.0, 2, True, 2, 1),
+        ("xnli", "mnli", "main", 2.0, 1, True, 1, 1),
+        ("xnli", "mnli", "main", 2.0, 2, False, 0, 0),
+        ("xnli", "none", "main", 0.0, 1, True, 2, 2),
+        ("xnli", "none", "main", 0.0, 2, True, 1, 1),
+        ("xnli", "none", "main", 0.0, 3, False, 0, 0),
     ]
     with pytest.raises(UserError, match="intermediate=none"):
         completeness(pl.concat([expected, expected.head(1)]), pl.DataFrame(rows))

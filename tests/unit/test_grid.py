@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from xlift import grid as grid_module
 from xlift.artifacts import canonical_json, fingerprint
 from xlift.catalog import CATALOG
 from xlift.errors import UserError
 from xlift.grid import (
-    Cell,
     Grid,
-    Intermediate,
     analysis_specification,
     as_param,
-    budget_label,
     report_specification,
     source_version,
 )
+from xlift.runs import Cell, baseline
 from xlift.sources import cldr
 from xlift.study import parse_study
 
@@ -48,13 +45,16 @@ def everything(grid: Grid) -> dict[str, str]:
     found = {"encoder": grid.encoder_specification(), "analysis": analysis_specification(grid.study)}
     for task in grid.tasks:
         found[f"data {task}"] = grid.data_specification(task)
-        found[f"encode {task}"] = grid.encode_specification(task)
+        for length in grid.lengths[task]:
+            found[f"encode {task} {length}"] = grid.encode_specification(task, length)
+    for run in grid.segments:
+        found[f"trunk {run.name} {run.budget.label} {run.seed}"] = grid.trunk_specification(run)
     for run in grid.intermediates:
-        found[f"intermediate {run.task} {run.budget} {run.seed}"] = grid.intermediate_specification(run)
+        found[f"intermediate {run.name} {run.budget.label} {run.seed}"] = grid.intermediate_specification(run)
     trained = set(grid.target_runs())
     for cell in grid.cells:
         run = cell.intermediate
-        name = f"{cell.target} {run.task} {run.budget} {run.seed}"
+        name = f"{cell.target} {run.name} {run.budget.label} {run.seed}"
         if cell in trained:
             found[f"target {name}"] = grid.target_specification(cell)
         found[f"predict {name}"] = grid.prediction_specification(cell)
@@ -88,15 +88,17 @@ def test_counts_of_the_default_study_by_hand():
     assert len(list(grid.target_runs())) == 2 * (18 + 3) == 42
     assert len(grid.cells) == 3 * (18 + 3) == 63
     assert len(set(grid.cells)) == 63
-    assert [(run.task, run.budget, run.seed) for run in grid.baselines] == [("none", 0.0, s) for s in (1, 2, 3)]
+    assert [run.key for run in grid.baselines] == [("none", "x0", seed) for seed in (1, 2, 3)]
     assert grid.tasks == ["cldr_entities", "cldr_kind", "cldr_pairs", "cldr_qa", "cldr_retrieval"]
-    assert grid.cells == sorted(grid.cells)
+    orders = [(cell.target, not cell.intermediate.is_none, cell.intermediate.order) for cell in grid.cells]
+    assert orders == sorted(orders)
 
 
 def test_steps_are_the_multiple_of_the_reference():
     grid = make(recipes={"cldr_pairs": {"steps": 40}, "cldr_qa": {"steps": 100}})
     steps = {
-        (run.task, run.budget): grid.intermediate_specification(run)["recipe"]["steps"] for run in grid.intermediates
+        (run.task, run.budget.times): grid.intermediate_specification(run)["recipe"]["steps"]
+        for run in grid.intermediates
     }
     assert steps == {
         ("cldr_pairs", 0.25): 10,
@@ -114,21 +116,28 @@ def test_english_is_not_searched_in_english():
     assert grid.scored_languages("cldr_retrieval") == ["de", "sw", "te"]
 
 
-def test_labels_by_hand():
-    assert [budget_label(budget) for budget in (0.25, 1.0, 4.0, 10.0, 0.0)] == ["x0.25", "x1", "x4", "x10", "x0"]
-    assert Cell("cldr_kind", Intermediate("none", 0.0, 7)).wildcards == {
+def test_names_in_paths_by_hand():
+    assert Cell("cldr_kind", baseline(7)).wildcards == {
         "target": "cldr_kind",
         "inter": "none",
         "budget": "x0",
         "seed": "7",
     }
-
-
-@given(st.floats(1e-6, 10_000))
-def test_a_budget_comes_back_from_its_label(budget):
-    label = budget_label(budget)
-    assert float(label.removeprefix("x")) == budget
-    assert set(label) <= set("x0123456789.e+-")
+    grid = make()
+    assert grid.labels == ["x0", "x0.25", "x1", "x4"]
+    assert grid.names == ["cldr_pairs", "cldr_qa", "none"]
+    assert {cell.key: cell for cell in grid.cells} == {
+        (target, inter, label, int(seed)): grid.cell(target, inter, label, seed)
+        for target, (inter, label), seed in product(
+            DEFAULT["targets"],
+            [("none", "x0"), *product(DEFAULT["intermediates"], ["x0.25", "x1", "x4"])],
+            "123",
+        )
+    }
+    with pytest.raises(UserError, match=r"cldr_qa/x3/seed1: this study has no such run; `xlift plan` lists"):
+        grid.run("cldr_qa", "x3", "1")
+    with pytest.raises(UserError, match="cldr_kind/cldr_qa/x1/seed9: this study has no such cell"):
+        grid.cell("cldr_kind", "cldr_qa", "x1", "9")
 
 
 # --- Budgets that make no sense ---
@@ -164,7 +173,7 @@ def test_the_same_study_has_the_same_fingerprints():
 def test_every_job_has_a_fingerprint_of_its_own():
     found = everything(make())
     # But the untrained encoder's predictions, which no seed changes.
-    same = {found.pop(f"predict cldr_retrieval none 0.0 {seed}") for seed in (1, 2, 3)}
+    same = {found.pop(f"predict cldr_retrieval none x0 {seed}") for seed in (1, 2, 3)}
     assert len(same) == 1
     assert len(set(found.values()) | same) == len(found) + 1
 
@@ -179,7 +188,7 @@ def test_a_new_seed_runs_that_seed_only():
 def test_a_new_budget_runs_that_budget_only():
     repeated, added, dropped = changed(budgets=[0.25, 1, 4, 2])
     assert (repeated, dropped) == ({"report"}, set())
-    assert all(" 2.0 " in name for name in added)
+    assert all(" x2 " in name for name in added)
     assert kinds(added) == {"intermediate", "target", "predict", "score"}
 
 
@@ -195,8 +204,8 @@ def test_a_new_language_trains_nothing():
     assert (added, dropped) == (set(), set())
     assert kinds(repeated) == {"data", "encode", "predict", "score", "report"}
     # The intermediate tasks are English whatever the languages.
-    assert {name for name in repeated if name.split()[0] in ("data", "encode")} == {
-        f"{kind} {target}" for kind in ("data", "encode") for target in DEFAULT["targets"]
+    assert {tuple(name.split()[:2]) for name in repeated if name.split()[0] in ("data", "encode")} == {
+        (kind, target) for kind in ("data", "encode") for target in DEFAULT["targets"]
     }
 
 
@@ -234,9 +243,9 @@ def test_a_learning_rate_is_that_of_the_method():
 
 
 def test_a_length_is_encoded_and_trained_again():
-    repeated, _, _ = changed(recipes={"cldr_kind": {"max_length": 32}})
-    assert "encode cldr_kind" in repeated
-    assert kinds(repeated) == {"encode", "target", "predict", "score"}
+    repeated, added, dropped = changed(recipes={"cldr_kind": {"max_length": 32}})
+    assert (added, dropped) == ({"encode cldr_kind 32"}, {"encode cldr_kind 64"})
+    assert kinds(repeated) == {"target", "predict", "score"}
     assert all("cldr_kind" in name for name in repeated)
 
 

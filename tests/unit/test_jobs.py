@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 
 from xlift.artifacts import fingerprint, publish_folder
 from xlift.errors import UserError
-from xlift.grid import Cell, Grid, Intermediate
+from xlift.grid import Grid
 from xlift.jobs.prepare import checked_tokens, encode_task, encoder_sha256, prepare_data
 from xlift.jobs.score import score_cell
+from xlift.runs import Cell, baseline
 from xlift.study import load_study, parse_study
 from xlift.training.checkpoint import check_encoder
 
@@ -36,7 +37,7 @@ def examples(tmp_path_factory) -> Path:
 
 
 def encoded(examples: Path, encoder: Path, out: Path) -> Path:
-    encode_task(GRID.encode_specification("cldr_kind"), examples, encoder, out / "manifest.json")
+    encode_task(GRID.encode_specification("cldr_kind", 64), examples, encoder, out / "manifest.json")
     return out / "manifest.json"
 
 
@@ -63,6 +64,18 @@ def test_padding_in_a_tokenizer_file_is_no_text(examples, tiny_encoder, tmp_path
     assert found["offsets"].tolist() == plain["offsets"].tolist()
 
 
+def test_data_of_another_size_than_budgets_were_resolved_with_is_refused(examples, tiny_encoder, tmp_path):
+    slice_of = {**SETTINGS, "recipes": {"cldr_kind": {"train_examples": 549}}}
+    specification = Grid(parse_study(slice_of, "x"), "x").encode_specification("cldr_kind", 64)
+    with pytest.raises(UserError) as caught:
+        encode_task(specification, examples, tiny_encoder, tmp_path / "manifest.json")
+    assert str(caught.value) == (
+        f"{examples}: has 550 training examples of cldr_kind where 549 are expected, so that its budgets "
+        "would be wrong; set recipes.cldr_kind.train_examples to 550 if this data is meant"
+    )
+    assert not (tmp_path / "manifest.json").exists()
+
+
 def test_tokens_of_another_tokenizer_are_refused(examples, tiny_encoder, tmp_path):
     manifest = encoded(examples, tiny_encoder, tmp_path / "a")
     assert checked_tokens(manifest, tiny_encoder / "manifest.json") == tmp_path / "a"
@@ -80,7 +93,7 @@ def test_a_checkpoint_over_other_encoder_weights_is_refused(tiny_encoder, tmp_pa
 
 
 def test_predictions_of_other_settings_are_not_scored(tmp_path):
-    cell = Cell("cldr_kind", Intermediate("none", 0.0, 1))
+    cell = Cell("cldr_kind", baseline(1))
     path, scores = tmp_path / "predictions.parquet", tmp_path / "scores.parquet"
     frame = pl.DataFrame({"language": ["de"], "id": ["1"], "prediction": [["unit"]], "gold": [["unit"]]})
     frame.write_parquet(path, metadata={"fingerprint": "of something else"})

@@ -45,7 +45,7 @@ def test_defaults():
     assert study.encoder.source == "packaged"
     assert (study.trainable.method, study.trainable.rank, study.training.warmup) == ("lora", 8, 0.1)
     assert study.languages == "all"
-    assert study.budgets == (0.25, 1.0, 4.0)
+    assert [entry.times for entry in study.budgets] == [0.25, 1.0, 4.0]
     assert len(study.target_languages("cldr_kind")) == 49
     assert parse_study(GOOD, "my.yaml").target_languages("cldr_kind") == ["de", "en", "sw"]
     with pytest.raises(Exception, match="frozen"):
@@ -83,7 +83,7 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"budgets": [True]}, ["budgets.0: True is not a number", "write a number"]),
     ({"budgets": 1}, ["budgets: 1 is not a list", "write one such as"]),
     ({"budgets": []}, ["budgets: the list is empty", "at least one"]),
-    ({"budgets": [1, 1.0]}, ["budgets: 1.0 is listed twice", "list it once"]),
+    ({"budgets": [1, 1.0]}, ["budgets: 1 is listed twice", "list it once"]),
     (
         {"budgets": [0.001], "recipes": {"cldr_pairs": {"steps": 48}}},
         ["budgets: 0.001 of cldr_pairs's 48 reference steps rounds to zero", "one step is"],

@@ -85,7 +85,8 @@ def test_one_failing_cell_leaves_the_others_alone(copied: Workspace) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["encoder/model.safetensors", "encoded/cldr_retrieval/tokens.safetensors", "data/cldr_retrieval.parquet"]
+    "name",
+    ["encoder/model.safetensors", "encoded/cldr_retrieval/length64/tokens.safetensors", "data/cldr_retrieval.parquet"],
 )
 def test_truncated_inputs_are_refused(copied: Workspace, name: str) -> None:
     cell = "cldr_retrieval/none/x0/seed1"
@@ -100,7 +101,7 @@ def test_truncated_inputs_are_refused(copied: Workspace, name: str) -> None:
     assert not (copied.results() / "predictions" / f"{cell}.parquet").exists()
 
 
-@pytest.mark.parametrize("name", ["encoder/model.safetensors", "encoded/cldr_kind/tokens.safetensors"])
+@pytest.mark.parametrize("name", ["encoder/model.safetensors", "encoded/cldr_kind/length64/tokens.safetensors"])
 def test_training_refuses_truncated_inputs(copied: Workspace, finished: Finished, name: str) -> None:
     root = Path(finished.settings["data"]["root"])
     copied.write_study(tiny_study(root, recipes={"cldr_kind": {"learning_rate": 0.0017}}))

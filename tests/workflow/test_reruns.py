@@ -137,7 +137,12 @@ def test_comments_in_scripts(copied: Workspace) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["data/cldr_kind.parquet", "data/cldr_qa.parquet", "encoded/cldr_kind/manifest.json", "encoder/manifest.json"],
+    [
+        "data/cldr_kind.parquet",
+        "data/cldr_qa.parquet",
+        "encoded/cldr_kind/length64/manifest.json",
+        "encoder/manifest.json",
+    ],
 )
 def test_touched_preparations(copied: Workspace, name: str) -> None:
     touch(copied.results() / name)

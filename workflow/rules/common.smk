@@ -1,20 +1,21 @@
 # The study, its grid, and the helpers that rules use for inputs and params.
 
+import re
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
-from xlift.artifacts import fingerprint, holds
-from xlift.catalog import CATALOG, NONE
+from xlift.artifacts import current_manifest, fingerprint, holds
+from xlift.catalog import CATALOG
 from xlift.errors import UserError
 from xlift.grid import (
-    Cell,
     Grid,
-    Intermediate,
     analysis_specification,
     as_param,
+    execution_param,
     report_specification,
+    runs_specification,
 )
 from xlift.study import check_paths, parse_study, read_yaml, typed_overrides
 
@@ -38,61 +39,123 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 
+EXECUTION = execution_param(STUDY)
+
+
 wildcard_constraints:
     study=STUDY.study,
     task="|".join(GRID.tasks),
-    inter="|".join([NONE, *STUDY.intermediates]),
+    length=r"[0-9]+",
+    inter="|".join(re.escape(name) for name in GRID.names),
     target="|".join(STUDY.targets),
-    budget=r"x[0-9][0-9.e+-]*",
+    budget="|".join(re.escape(label) for label in GRID.labels),
     seed=r"[0-9]+",
 
 
 def run_of(wildcards):
-    return Intermediate(
-        wildcards.inter,
-        float(wildcards.budget.removeprefix("x")),
-        int(wildcards.seed),
-    )
+    return GRID.run(wildcards.inter, wildcards.budget, wildcards.seed)
 
 
 def cell_of(wildcards):
-    return Cell(wildcards.target, run_of(wildcards))
+    return GRID.cell(
+        wildcards.target, wildcards.inter, wildcards.budget, wildcards.seed
+    )
 
 
-def encode_specification(wildcards):
-    return GRID.encode_specification(wildcards.task)
+def encode_stamp(wildcards):
+    return GRID.encode_stamp(wildcards.task, int(wildcards.length))
 
 
-def intermediate_specification(wildcards):
-    return GRID.intermediate_specification(run_of(wildcards))
+def trunk_stamp(wildcards):
+    return GRID.stamp("trunk", run_of(wildcards))
 
 
-def target_specification(wildcards):
-    return GRID.target_specification(cell_of(wildcards))
+def intermediate_stamp(wildcards):
+    return GRID.stamp("intermediate", run_of(wildcards))
 
 
-def prediction_specification(wildcards):
-    return GRID.prediction_specification(cell_of(wildcards))
+def target_stamp(wildcards):
+    return GRID.stamp("target", cell_of(wildcards))
 
 
-def settled(pattern, output, specification):
-    """Input that repeats nothing by being made again: `ancient` while `output` is what `specification` asks for.
+def prediction_stamp(wildcards):
+    return GRID.stamp("predict", cell_of(wildcards))
+
+
+def score_stamp(wildcards):
+    return GRID.stamp("score", cell_of(wildcards))
+
+
+def text_of(stamp):
+    """A job's specification for its params."""
+    return lambda wildcards: stamp(wildcards).text
+
+
+def execution(wildcards, threads):
+    """Settings of speed and memory. Asking for `threads` keeps this param out of Snakemake's comparison of params."""
+    return EXECUTION
+
+
+def settled(pattern, output, stamp):
+    """Input that repeats nothing by being made again: `ancient` while `output` is what its specification asks for.
 
     Where it is not, the input is a plain one: Snakemake looks at no params behind a job that has to run, and would
-    take an `ancient` input's word that nothing changed.
+    take an `ancient` input's word that nothing changed. `pattern` may be a function of wildcards.
     """
 
     def choose(wildcards):
-        wanted = specification(wildcards)
-        current = holds(Path(output.format(**wildcards)), fingerprint(wanted))
-        return ancient(pattern) if current else pattern
+        path = pattern(wildcards) if callable(pattern) else pattern
+        current = holds(Path(output.format(**wildcards)), stamp(wildcards).fingerprint)
+        return ancient(path) if current else path
 
     return choose
 
 
+def intermediate_examples(wildcards):
+    """Prepared examples of an intermediate run's task, which a control shares with its task."""
+    return f"results/{{study}}/data/{run_of(wildcards).task}.parquet"
+
+
+def intermediate_tokens(wildcards):
+    """Token ids of an intermediate run's task at the length of its budget."""
+    run = run_of(wildcards)
+    return f"results/{{study}}/encoded/{run.task}/length{run.budget.max_length}/manifest.json"
+
+
+def target_tokens(wildcards):
+    """Token ids of a target."""
+    length = GRID.target_length(wildcards.target)
+    return f"results/{{study}}/encoded/{{target}}/length{length}/manifest.json"
+
+
+def trunk_before(wildcards):
+    """Manifest of the state that a trunk's segment goes on from; nothing for the first.
+
+    A segment that is current stays with the state it did go on from: a budget added in between makes no later one anew.
+    """
+    run = run_of(wildcards)
+    pattern = "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json"
+    made = current_manifest(
+        Path(pattern.format(**wildcards)), trunk_stamp(wildcards).fingerprint
+    )
+    if made is not None and (made["start"] is None or Path(made["start"]).exists()):
+        return made["start"] or []
+    before = GRID.trunk_before(run)
+    if before is None:
+        return []
+    return pattern.format(study=wildcards.study, **before.wildcards)
+
+
+def branching_state(wildcards):
+    """Manifest of the trunk's state that a branch goes on from; nothing where each budget has a run of its own."""
+    if STUDY.schedule != "trunk":
+        return []
+    return "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json"
+
+
 def intermediate_manifest(wildcards):
-    """Manifest of the intermediate run a cell starts from; nothing for the baseline."""
-    if wildcards.inter == NONE:
+    """Manifest of the intermediate run a cell starts from; nothing where there is none."""
+    if not run_of(wildcards).is_run:
         return []
     return "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json"
 
@@ -109,9 +172,9 @@ def last_manifest(wildcards):
     return target_manifest(wildcards) or intermediate_manifest(wildcards)
 
 
-def cell_files(pattern, cells):
-    """Paths of the given cells, in the grid's order."""
-    return [pattern.format(study=STUDY.study, **cell.wildcards) for cell in cells]
+def run_files(pattern, jobs):
+    """Paths of the given runs or cells, in the grid's order."""
+    return [pattern.format(study=STUDY.study, **job.wildcards) for job in jobs]
 
 
 def memory_of_training(wildcards, attempt):

@@ -21,23 +21,23 @@ rule encode_task:
     input:
         examples=settled(
             "results/{study}/data/{task}.parquet",
-            "results/{study}/encoded/{task}/manifest.json",
-            encode_specification,
+            "results/{study}/encoded/{task}/length{length}/manifest.json",
+            encode_stamp,
         ),
         encoder=settled(
             "results/{study}/encoder/manifest.json",
-            "results/{study}/encoded/{task}/manifest.json",
-            encode_specification,
+            "results/{study}/encoded/{task}/length{length}/manifest.json",
+            encode_stamp,
         ),
     output:
-        manifest="results/{study}/encoded/{task}/manifest.json",
+        manifest="results/{study}/encoded/{task}/length{length}/manifest.json",
     log:
-        "results/{study}/logs/encode_task/{task}.log",
+        "results/{study}/logs/encode_task/{task}/length{length}.log",
     benchmark:
-        "results/{study}/benchmarks/encode_task/{task}.tsv"
+        "results/{study}/benchmarks/encode_task/{task}/length{length}.tsv"
     conda:
         "../../envs/xlift.yaml"
     params:
-        specification=lambda wildcards: as_param(encode_specification(wildcards)),
+        specification=text_of(encode_stamp),
     script:
         "../scripts/encode_task.py"

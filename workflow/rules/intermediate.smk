@@ -1,20 +1,59 @@
+# A trunk's segment ends at a budget's branching point and begins at that of the next smaller budget.
+rule train_trunk:
+    input:
+        encoder=settled(
+            "results/{study}/encoder/manifest.json",
+            "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json",
+            trunk_stamp,
+        ),
+        encoded=settled(
+            intermediate_tokens,
+            "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json",
+            trunk_stamp,
+        ),
+        examples=settled(
+            intermediate_examples,
+            "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json",
+            trunk_stamp,
+        ),
+        start=trunk_before,
+    output:
+        manifest="results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json",
+        state="results/{study}/trunk/{inter}/{budget}/seed{seed}/state.safetensors",
+    log:
+        "results/{study}/logs/train_trunk/{inter}/{budget}/seed{seed}.log",
+    benchmark:
+        "results/{study}/benchmarks/train_trunk/{inter}/{budget}/seed{seed}.tsv"
+    conda:
+        "../../envs/xlift.yaml"
+    threads: STUDY.training.threads
+    resources:
+        mem_mb=memory_of_training,
+    params:
+        specification=text_of(trunk_stamp),
+        execution=execution,
+    script:
+        "../scripts/train.py"
+
+
 rule train_intermediate:
     input:
         encoder=settled(
             "results/{study}/encoder/manifest.json",
             "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
-            intermediate_specification,
+            intermediate_stamp,
         ),
         encoded=settled(
-            "results/{study}/encoded/{inter}/manifest.json",
+            intermediate_tokens,
             "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
-            intermediate_specification,
+            intermediate_stamp,
         ),
         examples=settled(
-            "results/{study}/data/{inter}.parquet",
+            intermediate_examples,
             "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
-            intermediate_specification,
+            intermediate_stamp,
         ),
+        start=branching_state,
     output:
         manifest="results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
         weights="results/{study}/intermediate/{inter}/{budget}/seed{seed}/weights.safetensors",
@@ -28,6 +67,7 @@ rule train_intermediate:
     resources:
         mem_mb=memory_of_training,
     params:
-        specification=lambda wildcards: as_param(intermediate_specification(wildcards)),
+        specification=text_of(intermediate_stamp),
+        execution=execution,
     script:
         "../scripts/train.py"

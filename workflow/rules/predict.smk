@@ -3,17 +3,17 @@ rule predict_cell:
         encoder=settled(
             "results/{study}/encoder/manifest.json",
             "results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
-            prediction_specification,
+            prediction_stamp,
         ),
         encoded=settled(
-            "results/{study}/encoded/{target}/manifest.json",
+            target_tokens,
             "results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
-            prediction_specification,
+            prediction_stamp,
         ),
         examples=settled(
             "results/{study}/data/{target}.parquet",
             "results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
-            prediction_specification,
+            prediction_stamp,
         ),
         model=last_manifest,
     output:
@@ -28,6 +28,6 @@ rule predict_cell:
     resources:
         mem_mb=memory_of_training,
     params:
-        specification=lambda wildcards: as_param(prediction_specification(wildcards)),
+        specification=text_of(prediction_stamp),
     script:
         "../scripts/predict_cell.py"

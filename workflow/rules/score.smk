@@ -18,16 +18,14 @@ rule score_cell:
     conda:
         "../../envs/xlift.yaml"
     params:
-        specification=lambda wildcards: as_param(
-            GRID.score_specification(cell_of(wildcards))
-        ),
+        specification=text_of(score_stamp),
     script:
         "../scripts/score_cell.py"
 
 
 rule collect_scores:
     input:
-        cells=cell_files(
+        cells=run_files(
             "results/{study}/scores/{target}/{inter}/{budget}/seed{seed}.parquet",
             GRID.cells,
         ),
@@ -45,11 +43,15 @@ rule collect_scores:
 
 rule collect_runs:
     input:
-        intermediates=cell_files(
+        trunks=run_files(
+            "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json",
+            GRID.segments,
+        ),
+        intermediates=run_files(
             "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
             GRID.intermediates,
         ),
-        targets=cell_files(
+        targets=run_files(
             "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
             GRID.target_runs(),
         ),
@@ -61,5 +63,7 @@ rule collect_runs:
         "results/{study}/benchmarks/collect_runs.tsv"
     conda:
         "../../envs/xlift.yaml"
+    params:
+        specification=as_param(runs_specification(GRID)),
     script:
         "../scripts/collect_runs.py"

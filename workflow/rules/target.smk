@@ -3,17 +3,17 @@ rule train_target:
         encoder=settled(
             "results/{study}/encoder/manifest.json",
             "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
-            target_specification,
+            target_stamp,
         ),
         encoded=settled(
-            "results/{study}/encoded/{target}/manifest.json",
+            target_tokens,
             "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
-            target_specification,
+            target_stamp,
         ),
         examples=settled(
             "results/{study}/data/{target}.parquet",
             "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
-            target_specification,
+            target_stamp,
         ),
         parent=intermediate_manifest,
     output:
@@ -29,6 +29,7 @@ rule train_target:
     resources:
         mem_mb=memory_of_training,
     params:
-        specification=lambda wildcards: as_param(target_specification(wildcards)),
+        specification=text_of(target_stamp),
+        execution=execution,
     script:
         "../scripts/train.py"

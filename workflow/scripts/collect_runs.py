@@ -1,5 +1,6 @@
 """Collect what all training runs did."""
 
+import json
 from typing import TYPE_CHECKING
 
 from xlift.jobs import logged
@@ -10,4 +11,5 @@ if TYPE_CHECKING:
 with logged(snakemake.log[0]):
     from xlift.jobs.score import collect_runs
 
-    collect_runs([*snakemake.input.intermediates, *snakemake.input.targets], snakemake.output.runs)
+    manifests = {kind: snakemake.input.get(kind, []) for kind in ("trunks", "intermediates", "targets")}
+    collect_runs(json.loads(snakemake.params.specification), manifests, snakemake.output.runs)

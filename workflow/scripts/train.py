@@ -19,4 +19,6 @@ with logged(snakemake.log[0]):
         snakemake.input.examples,
         snakemake.input.get("parent") or None,
         snakemake.output.manifest,
+        snakemake.input.get("start") or None,
+        json.loads(snakemake.params.execution),
     )

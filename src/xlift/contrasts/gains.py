@@ -7,12 +7,12 @@ import polars as pl
 from xlift.catalog import NONE
 from xlift.errors import UserError
 
-CELL = ("target", "intermediate", "budget", "seed")
-SCORE_KEY = ("study", "target", "intermediate", "budget", "seed", "language", "metric")
+CELL = ("target", "intermediate", "arm", "budget", "seed")
+SCORE_KEY = ("study", "target", "intermediate", "arm", "budget", "seed", "language", "metric")
 BASELINE_KEY = ("study", "target", "language", "seed", "metric")
 SCORE_COLUMNS = (
-    "study", "target", "intermediate", "budget", "seed", "language", "metric", "is_primary", "score", "n",
-    "steps", "examples", "tokens", "padded_tokens", "flops", "batch_size", "collapsed",
+    "study", "target", "intermediate", "arm", "budget", "seed", "language", "metric", "is_primary", "score", "n",
+    "steps", "examples", "tokens", "padded_tokens", "flops", "batch_size", "collapsed", "shared_data",
 )  # fmt: skip
 GAIN_COLUMNS = (*SCORE_COLUMNS, "gain", "baseline_score")
 
@@ -51,7 +51,7 @@ def completeness(expected: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
     """What of the planned grid has been scored.
 
     Args:
-        expected: one row a cell: target, intermediate, budget, seed (baselines too, as intermediate `none`).
+        expected: one row a cell: target, intermediate, arm, budget, seed (baselines too, as intermediate `none`).
         scores: as for `compute_gains`.
 
     Returns:

@@ -99,7 +99,7 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
     """Write a task's token ids for the prepared encoder in folder `encoder`."""
     from tokenizers import Tokenizer
 
-    from xlift.tasks.encoded import TOKENS
+    from xlift.tasks.encoded import SPLITS, TOKENS
     from xlift.tasks.families import FAMILIES
 
     task = CATALOG[specification["task"]]
@@ -108,6 +108,10 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
     tokenizer.no_padding()  # some exports pad by default, and their pads would count as text
     frame = pl.read_parquet(checked_examples(examples))
     encoded = FAMILIES[task.family].encode(frame, tokenizer, task, specification["max_length"], specification["stride"])
+    of_train = encoded.split[encoded.owner] == SPLITS.index("train")
+    if task.trained:
+        found = len(FAMILIES[task.family].training_examples(encoded))
+        check_train_examples(task.name, found, specification["train_examples"], examples)
     facts = {
         "fingerprint": fingerprint(specification),
         "specification": specification,
@@ -115,5 +119,19 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
         "examples": len(encoded.split),
         "sequences": len(encoded.owner),
         "tokens": len(encoded.tokens),
+        "train": {
+            "examples": len(encoded.examples("train")),
+            "sequences": int(of_train.sum()),
+            "tokens": int(encoded.lengths[of_train].sum()),
+        },
     }
     publish_folder(manifest.parent, lambda folder: encoded.save(folder / TOKENS), facts)
+
+
+def check_train_examples(task: str, found: int, expected: int | None, examples: Path) -> None:
+    """Refuse data of another size than budgets were resolved with; None: they did not need it."""
+    if expected is not None and found != expected:
+        raise UserError(
+            f"{examples}: has {found} training examples of {task} where {expected} are expected, so that its budgets "
+            f"would be wrong; set recipes.{task}.train_examples to {found} if this data is meant"
+        )

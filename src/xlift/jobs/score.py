@@ -16,7 +16,11 @@ from xlift.metrics import score_predictions
 
 REALISED = ("steps", "examples", "tokens", "padded_tokens", "flops", "batch_size")
 """What a score row tells of the intermediate run."""
+FLOATS = {"flops"}
 RUN_FACTS = (
+    "conventional_flops",
+    "job_steps",
+    "job_flops",
     "seconds",
     "seconds_to_first_step",
     "seconds_job",
@@ -38,15 +42,16 @@ def score_cell(
             "delete it and run the workflow again"
         )
     frame = read_table(Path(predictions))
-    manifests = [read_manifest(Path(path).parent) for path in (intermediate, target) if path is not None]
-    first = read_manifest(Path(intermediate).parent) if intermediate is not None else None
+    before = None if intermediate is None else read_manifest(Path(intermediate).parent)
+    after = None if target is None else read_manifest(Path(target).parent)
+    realised = before_target(specification, before, after)
     metrics = specification["metrics"]
     rows = pl.concat(score_predictions(frame, metric) for metric in metrics)
-    floats = {"flops"}
     table = rows.select(
         study=pl.lit(specification["study"]),
         target=pl.lit(specification["target"]),
         intermediate=pl.lit(specification["intermediate"]),
+        arm=pl.lit(specification["arm"]),
         budget=pl.lit(specification["budget"], dtype=pl.Float64),
         seed=pl.lit(specification["seed"], dtype=pl.Int64),
         language="language",
@@ -54,14 +59,33 @@ def score_cell(
         is_primary=pl.col("metric") == metrics[0],
         score="score",
         n=pl.col("n").cast(pl.Int64),
-        **{
-            name: pl.lit(first[name] if first else 0, dtype=pl.Float64 if name in floats else pl.Int64)
-            for name in REALISED
-        },
-        collapsed=pl.lit(any(manifest["dev"]["collapsed"] for manifest in manifests)),
+        **{name: pl.lit(realised[name], dtype=pl.Float64 if name in FLOATS else pl.Int64) for name in REALISED},
+        collapsed=pl.lit(any(facts["dev"]["collapsed"] for facts in (before, after) if facts is not None)),
+        shared_data=pl.lit(specification["shared_data"]),
     ).sort(SCORE_KEY)
     with publishing(Path(scores)) as temporary:
         table.write_parquet(temporary)
+
+
+def before_target(
+    specification: dict[str, Any], intermediate: dict[str, Any] | None, target: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What was spent before or beside the target's own training: `REALISED`, all 0 for the baseline.
+
+    The control `extra_target` spends it within the target's run: its extra steps, and the same share of the run's rest
+    (whose tokens differ from step to step, so that this is an expectation and not a count).
+    """
+    if intermediate is not None:
+        return {name: intermediate[name] for name in REALISED}
+    extra = specification["extra_steps"]
+    if extra == 0:
+        return dict.fromkeys(REALISED, 0)
+    if target is None:
+        raise ValueError("extra steps on a target that is not trained")
+    share = extra / target["steps"]
+    spent = {name: target[name] * share for name in REALISED}
+    whole = {name: round(value) for name, value in spent.items() if name not in FLOATS}
+    return {**spent, **whole, "batch_size": target["batch_size"]}
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -84,28 +108,32 @@ def collect_scores(cells: Sequence[str], scores: str) -> None:
         table.write_parquet(temporary)
 
 
-def collect_runs(manifests: Sequence[str], runs: str) -> None:
-    """One table of all training runs, from their manifests' paths."""
-    rows = [_run_row(Path(path)) for path in manifests]
+def collect_runs(specification: dict[str, Any], manifests: dict[str, Sequence[str]], runs: str) -> None:
+    """One table of all training runs: `manifests` by kind, each with its place in the grid in `specification`."""
+    rows = [
+        _run_row(place, read_manifest(Path(path).parent))
+        for kind in ("trunks", "intermediates", "targets")
+        for place, path in zip(specification[kind], manifests[kind], strict=True)
+    ]
     table = pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col("target").cast(pl.String))
     with publishing(Path(runs)) as temporary:
-        table.sort("kind", "target", "intermediate", "budget", "seed").write_parquet(temporary)
+        table.sort("kind", "target", "intermediate", "arm", "budget", "seed").write_parquet(temporary)
 
 
-def _run_row(manifest: Path) -> dict[str, Any]:
-    facts = read_manifest(manifest.parent)
-    specification, dev = facts["specification"], facts["dev"]
-    intermediate, budget, seed = manifest.parent.parts[-3:]
+def _run_row(place: Sequence[Any], facts: dict[str, Any]) -> dict[str, Any]:
+    target, intermediate, arm, budget, seed = place
+    dev = facts["dev"] or dict.fromkeys(("metric", "score", "floor", "collapsed"))  # none of a trunk's segment
     return {
-        "kind": specification["kind"],
-        "target": specification["task"] if specification["kind"] == "target" else None,
+        "kind": facts["specification"]["kind"],
+        "target": target,
         "intermediate": intermediate,
-        "budget": float(budget.removeprefix("x")),
-        "seed": int(seed.removeprefix("seed")),
+        "arm": arm,
+        "budget": float(budget),
+        "seed": seed,
         **{name: facts[name] for name in (*REALISED, *RUN_FACTS)},
         "dev_metric": dev["metric"],
         "dev_score": dev["score"],
         "dev_floor": dev["floor"],
-        "collapsed": dev["collapsed"],
+        "collapsed": bool(dev["collapsed"]),
         "versions": json.dumps(facts["versions"], sort_keys=True),
     }

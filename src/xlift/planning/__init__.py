@@ -1,0 +1,1 @@
+"""What a study would cost: its jobs, what each takes, and how long they take together. Without torch."""

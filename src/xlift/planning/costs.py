@@ -1,0 +1,233 @@
+"""What a job would cost, from what finished jobs took, or from stated assumptions where there are none.
+
+A run's operations are its examples times the operations an example took in finished runs of the same task, length,
+encoder and method; before there are any, those of its tokens by the formulas of `xlift.training.cost`. Its seconds are
+its operations over the rate of finished runs, and what the job takes before, after and beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import fmean
+
+from xlift.artifacts import fingerprint
+from xlift.catalog import CATALOG, EXTRA_TARGET
+from xlift.errors import UserError
+from xlift.grid import Grid
+from xlift.planning.dag import Job
+from xlift.planning.evidence import Evidence, RunRecord, TokenRecord, model_key
+from xlift.training.cost import EncoderShape, forward_flops, training_flops
+
+PADDING = 1.15
+"""Token positions computed for each token, where no run tells: batches are of like length."""
+FILLED = 0.5
+"""Share of the longest length that a sequence fills, where no token ids tell."""
+CHOICES = 4
+"""Sequences of a multiple-choice example, where no token ids tell."""
+RATES: Mapping[str, float] = {"cpu": 5e10, "t4": 1.5e13, "v100": 3e13, "a100": 1e14, "h100": 2e14, "h200": 2e14}
+"""Operations a second by device, where no run tells: roughly a third of the peak in bf16 (fp16), or a CPU core's."""
+SECONDS: Mapping[str, float] = {
+    "prepare_encoder": 10.0,
+    "prepare_data": 5.0,
+    "encode_task": 8.0,
+    "train_trunk": 6.0,
+    "train_intermediate": 8.0,
+    "train_target": 8.0,
+    "predict_cell": 6.0,
+    "score_cell": 2.0,
+    "collect_scores": 2.0,
+    "collect_runs": 2.0,
+    "estimate_contrasts": 5.0,
+    "render_report": 10.0,
+    "all": 0.0,
+}
+"""Seconds of a job, of a run or prediction without its forward and backward passes, where no finished job tells."""
+ROW_BYTES = 40
+"""Bytes of a prediction on disk, where no file tells."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one job would take; `steps` to `flops` are training, without what a trunk had done before."""
+
+    seconds: float
+    steps: int = 0
+    examples: float = 0.0
+    tokens: float = 0.0
+    flops: float = 0.0
+    bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class PerExample:
+    """Mean cost of training on an example: tokens, and operations."""
+
+    tokens: float
+    flops: float
+
+
+class CostModel:
+    """Estimates of a study's jobs on a device of `rate` operations a second."""
+
+    def __init__(self, grid: Grid, evidence: Evidence, shape: EncoderShape, device: str, rate: float) -> None:
+        self.grid, self.evidence, self.shape, self.rate = grid, evidence, shape, rate
+        encoder = fingerprint(self.grid.encoder_specification())
+        self._model = model_key(encoder, self.grid.trainable)
+        self._tokens = {(t.task, t.length): t for t in self.evidence.tokens if t.encoder == encoder}
+        self._on_device = [run for run in self.evidence.runs if run.device == device]
+        self._same_model = [run for run in self.evidence.runs if run.model == self._model]
+
+    def estimate(self, job: Job) -> Estimate:
+        """What a job would take."""
+        if job.rule in ("train_trunk", "train_intermediate", "train_target"):
+            return self._training(job)
+        if job.rule == "predict_cell" and job.cell is not None:
+            seconds, size = self._other("predict_cell", job.cell.target)
+            return Estimate(seconds, bytes=size)
+        seconds, size = self._other(job.rule, None)
+        return Estimate(seconds, bytes=size)
+
+    def run_seconds(self, task: str, length: int, flops: float) -> float:
+        """Seconds of the forward and backward passes of so many operations."""
+        return flops / self._rate(task, length)
+
+    def _training(self, job: Job) -> Estimate:
+        run, grid = job.run, self.grid
+        if run is None:
+            raise ValueError(f"{job.rule} {job.path}: is of no run")
+        if job.cell is not None:
+            task, length = job.cell.target, grid.target_length(job.cell.target)
+            size = grid.recipes[task].batch_size
+            steps = grid.recipes[task].steps + (run.budget.steps if run.control == EXTRA_TARGET else 0)
+        else:
+            task, length, size = run.task, run.budget.max_length, run.budget.batch_size
+            steps = own_steps(grid, job)
+        one = self.per_example(task, length)
+        examples = float(steps * size)
+        flops = examples * one.flops
+        seconds = self.run_seconds(task, length, flops) + self._beside(job.rule, task)
+        return Estimate(seconds, steps, examples, examples * one.tokens, flops, self._checkpoint_bytes(job.rule))
+
+    @cache  # noqa: B019 (one model a process)
+    def per_example(self, task: str, length: int) -> PerExample:
+        """Mean tokens and operations of training on one example."""
+        found = [run for run in self._same_model if (run.task, run.length) == (task, length)]
+        if found:
+            examples = sum(run.examples for run in found)
+            return PerExample(
+                sum(run.tokens for run in found) / examples, sum(run.run_flops for run in found) / examples
+            )
+        record = self._tokens.get((task, length))
+        if record is not None and record.examples:
+            sequences, tokens = record.sequences / record.examples, record.tokens / record.examples
+        else:
+            sequences = CHOICES if CATALOG[task].family == "multiple_choice" else 1.0
+            tokens = sequences * FILLED * length
+        trainable = self.grid.study.trainable
+        # For a thousand examples, so that whole sequences are close to the mean.
+        flops = training_flops(
+            self.shape,
+            round(1000 * sequences),
+            max(1, round(PADDING * tokens / sequences)),
+            trainable.method,
+            trainable.rank,
+        )
+        return PerExample(tokens, flops / 1000)
+
+    @cache  # noqa: B019 (one model a process)
+    def _rate(self, task: str, length: int) -> float:
+        """Operations a second of runs like these, else of all on the device."""
+        found = [r for r in self._on_device if (r.task, r.length, r.model) == (task, length, self._model)]
+        return mean_rate(found) or self.rate
+
+    @cache  # noqa: B019 (one model a process)
+    def _beside(self, rule: str, task: str) -> float:
+        """Seconds that a run takes before, after and beside its passes."""
+        of_rule = [run for run in self._on_device if run.rule == rule]
+        found = [run for run in of_rule if run.task == task] or of_rule
+        return fmean(run.job_seconds - run.seconds for run in found) if found else SECONDS[rule]
+
+    @cache  # noqa: B019 (one model a process)
+    def _other(self, rule: str, target: str | None) -> tuple[float, float]:
+        """Seconds and bytes of a job that trains nothing; of another study's predictions nothing is concluded."""
+        mine = [job for job in self.evidence.jobs if job.study == self.grid.study.study]
+        found = [job for job in mine if (job.rule, job.target) == (rule, target)]
+        if rule == "score_cell":
+            found = [job for job in mine if job.rule == rule]
+        if not found and rule != "predict_cell":
+            found = [job for job in self.evidence.jobs if job.rule == rule]
+        if found:
+            return fmean(job.seconds for job in found), fmean(job.bytes for job in found)
+        return (SECONDS[rule], 0.0) if target is None else self._prediction(target)
+
+    def _prediction(self, target: str) -> tuple[float, float]:
+        """Seconds and bytes of predicting all languages of a target, from its tokens."""
+        languages = len(self.grid.scored_languages(target))
+        length = self.grid.target_length(target)
+        record: TokenRecord | None = self._tokens.get((target, length))
+        sequences: float = CATALOG[target].test_examples * languages
+        tokens = sequences * FILLED * length
+        if record is not None:
+            sequences, tokens = record.all_sequences - record.sequences, record.all_tokens - record.tokens
+        width = max(1, round(PADDING * tokens / max(1.0, sequences)))
+        flops = forward_flops(self.shape, round(sequences), width)
+        return SECONDS["predict_cell"] + flops / self.rate, ROW_BYTES * sequences
+
+    def _checkpoint_bytes(self, rule: str) -> float:
+        found = [run.bytes for run in self._same_model if run.rule == rule]
+        if found:
+            return fmean(found)
+        # Trained weights in fp32; a trunk's state has the optimiser's two moments beside them.
+        return 4.0 * trained_weights(self.shape, self.grid) * (3 if rule == "train_trunk" else 1)
+
+
+def own_steps(grid: Grid, job: Job) -> int:
+    """Steps that a trunk's segment or an intermediate run makes itself."""
+    run = job.run
+    if run is None:
+        raise ValueError("a job of no run")
+    if grid.study.schedule != "trunk":
+        return run.budget.steps
+    point = grid.branching_point(run.budget)
+    if job.rule == "train_intermediate":
+        return run.budget.steps - point
+    before = grid.trunk_before(run)
+    return point - (grid.branching_point(before.budget) if before is not None else 0)
+
+
+def trained_weights(shape: EncoderShape, grid: Grid) -> int:
+    """Encoder weights that are trained, heads and what lies in the embeddings left out."""
+    trainable = grid.study.trainable
+    layers = shape.layers if trainable.layers is None else min(trainable.layers, shape.layers)
+    if trainable.method == "full":
+        return shape.linear_parameters * layers // shape.layers
+    return layers * trainable.rank * (4 * 2 * shape.hidden + 2 * (shape.hidden + shape.intermediate))
+
+
+def chosen_device(evidence: Evidence, wanted: str | None) -> tuple[str, float, str]:
+    """Device to plan for, its operations a second, and where that number comes from.
+
+    `wanted` is part of a device's name as finished runs tell it, or a name in `RATES`; None: the device of most
+    finished runs, else one CPU core.
+    """
+    counts: dict[str, list[RunRecord]] = {}
+    for run in evidence.runs:
+        counts.setdefault(run.device, []).append(run)
+    fitting = {name: runs for name, runs in counts.items() if wanted is None or wanted.lower() in name.lower()}
+    for name, runs in sorted(fitting.items(), key=lambda entry: (-len(entry[1]), entry[0])):
+        rate = mean_rate(runs)
+        if rate:
+            return name, rate, f"{len(runs)} finished runs on {name}"
+    assumed = "cpu" if wanted is None else wanted.lower()
+    if assumed not in RATES:
+        known = sorted({*RATES, *counts})
+        raise UserError(f"--device {wanted}: no finished run was on such a device; choose from {', '.join(known)}")
+    return assumed, RATES[assumed], f"an assumed {RATES[assumed]:.0e} operations a second ({assumed})"
+
+
+def mean_rate(runs: Sequence[RunRecord]) -> float:
+    """Operations a second over some runs; 0 where they took no time."""
+    seconds = sum(run.seconds for run in runs)
+    return sum(run.flops for run in runs) / seconds if seconds > 0 else 0.0

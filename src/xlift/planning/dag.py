@@ -1,0 +1,164 @@
+"""A study's jobs as Snakemake would plan them: one a rule and output, in an order in which inputs come first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xlift.artifacts import fingerprint, holds
+from xlift.catalog import CATALOG
+from xlift.grid import Grid
+from xlift.runs import Cell, Intermediate
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job.
+
+    `needs`: the jobs (by index) whose output it is made anew for; `prepared`: those it waits for only (see `settled`
+    in the workflow's rules). `path` is its output in the study's folder, `expected` the fingerprint that has to be in
+    it (None: its being there is enough). `run`, `cell`, `task` and `length` say what it is of, as far as they apply.
+    """
+
+    rule: str
+    path: str
+    expected: str | None
+    needs: tuple[int, ...] = ()
+    prepared: tuple[int, ...] = ()
+    run: Intermediate | None = None
+    cell: Cell | None = None
+    task: str | None = None
+    length: int = 0
+
+
+@dataclass
+class _Builder:
+    grid: Grid
+    jobs: list[Job] = field(default_factory=list)
+
+    def add(self, job: Job) -> int:
+        self.jobs.append(job)
+        return len(self.jobs) - 1
+
+
+def study_jobs(grid: Grid) -> list[Job]:
+    """All jobs of a study; a job's inputs come before it."""
+    made = _Builder(grid)
+    encoder = made.add(Job("prepare_encoder", "encoder/manifest.json", fingerprint(grid.encoder_specification())))
+    data, encoded = _preparations(made, encoder)
+    runs = _intermediates(made, encoder, data, encoded)
+    targets, scores = _cells(made, encoder, data, encoded, runs)
+    table = made.add(Job("collect_scores", "scores.parquet", None, tuple(scores)))
+    everything = [index for index, job in enumerate(made.jobs) if job.rule in ("train_trunk", "train_intermediate")]
+    all_runs = made.add(Job("collect_runs", "runs.parquet", None, (*everything, *targets)))
+    contrasts = made.add(Job("estimate_contrasts", "contrasts.parquet", None, (table,)))
+    page = made.add(Job("render_report", "report/index.html", None, (table, contrasts, all_runs)))
+    made.add(Job("all", "", None, (page,)))
+    return made.jobs
+
+
+def _preparations(made: _Builder, encoder: int) -> tuple[dict[str, int], dict[tuple[str, int], int]]:
+    grid, data, encoded = made.grid, {}, {}
+    for task in grid.tasks:
+        expected = fingerprint(grid.data_specification(task))
+        data[task] = made.add(Job("prepare_data", f"data/{task}.json", expected, task=task))
+        for length in grid.lengths[task]:
+            path = f"encoded/{task}/length{length}/manifest.json"
+            stamp = grid.encode_stamp(task, length).fingerprint
+            before = (data[task], encoder)
+            encoded[task, length] = made.add(Job("encode_task", path, stamp, prepared=before, task=task, length=length))
+    return data, encoded
+
+
+def _intermediates(
+    made: _Builder, encoder: int, data: dict[str, int], encoded: dict[tuple[str, int], int]
+) -> dict[tuple[str, str, int], int]:
+    """Trunks and intermediate runs; the latter's indices by key."""
+    grid = made.grid
+    segments: dict[tuple[str, str, int], int] = {}
+    runs: dict[tuple[str, str, int], int] = {}
+    trunk = grid.study.schedule == "trunk"
+    # A trunk's segments from its root on: runs are sorted by amount within an arm.
+    for run in grid.intermediates:
+        prepared = (encoder, encoded[run.task, run.budget.max_length], data[run.task])
+        name, label, seed = run.key
+        path = f"{name}/{label}/seed{seed}/manifest.json"
+        if trunk:
+            before = grid.trunk_before(run)
+            needs = () if before is None else (segments[before.key],)
+            stamp = grid.stamp("trunk", run).fingerprint
+            segments[run.key] = made.add(Job("train_trunk", f"trunk/{path}", stamp, needs, prepared, run))
+        needs = (segments[run.key],) if trunk else ()
+        stamp = grid.stamp("intermediate", run).fingerprint
+        runs[run.key] = made.add(Job("train_intermediate", f"intermediate/{path}", stamp, needs, prepared, run))
+    return runs
+
+
+def _cells(
+    made: _Builder,
+    encoder: int,
+    data: dict[str, int],
+    encoded: dict[tuple[str, int], int],
+    runs: dict[tuple[str, str, int], int],
+) -> tuple[list[int], list[int]]:
+    """Target runs, predictions and scores; the indices of the first and the last."""
+    grid = made.grid
+    targets: list[int] = []
+    scores: list[int] = []
+    for cell in grid.cells:
+        target, (name, label, seed) = cell.target, cell.intermediate.key
+        prepared = (encoder, encoded[target, grid.target_length(target)], data[target])
+        before = (runs[cell.intermediate.key],) if cell.intermediate.is_run else ()
+        path = f"{target}/{name}/{label}/seed{seed}"
+        last = before
+        if CATALOG[target].trained:
+            stamp = grid.stamp("target", cell).fingerprint
+            job = Job("train_target", f"target/{path}/manifest.json", stamp, before, prepared, cell.intermediate, cell)
+            last = (made.add(job),)
+            targets += last
+        stamp = grid.stamp("predict", cell).fingerprint
+        job = Job("predict_cell", f"predictions/{path}.parquet", stamp, last, prepared, cell.intermediate, cell)
+        needs = (made.add(job), *dict.fromkeys((*before, *last)))
+        stamp = grid.stamp("score", cell).fingerprint
+        job = Job("score_cell", f"scores/{path}.parquet", None, needs, (), cell.intermediate, cell)
+        scores.append(made.add(job))
+    return targets, scores
+
+
+def outstanding(jobs: Sequence[Job], folder: Path) -> list[bool]:
+    """Which jobs a run of the study would have now, given its results in `folder`.
+
+    As Snakemake decides it: a job runs where its output was made for something else, where a job it needs runs, and
+    where its output is missing and a job that runs asks for it. A missing file that nothing asks for stays missing.
+    """
+    if not folder.is_dir():
+        return [True] * len(jobs)
+    exists = [bool(job.path) and (folder / job.path).exists() for job in jobs]
+    runs = [
+        there and job.expected is not None and not holds(folder / job.path, job.expected)
+        for there, job in zip(exists, jobs, strict=True)
+    ]
+    asked = [False] * len(jobs)
+    page = len(jobs) - 2
+    asked[page] = True
+    while True:
+        before = sum(runs)
+        for index, job in enumerate(jobs):
+            if not runs[index] and any(runs[need] for need in job.needs):
+                runs[index] = True
+        for index in reversed(range(len(jobs))):
+            if not exists[index] and asked[index]:
+                runs[index] = True
+            if runs[index]:
+                for need in (*jobs[index].needs, *jobs[index].prepared):
+                    asked[need] = True
+        runs[-1] = runs[page]
+        if sum(runs) == before:
+            return runs
+
+
+def count_by_rule(jobs: Sequence[Job], wanted: Sequence[bool]) -> dict[str, int]:
+    """Jobs by rule, in the order of the workflow."""
+    return dict(Counter(job.rule for job, is_wanted in zip(jobs, wanted, strict=True) if is_wanted))

@@ -1,0 +1,184 @@
+"""What finished jobs tell of costs: manifests of runs and token ids, and Snakemake's benchmark files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RUN_FOLDERS = {"trunk": "train_trunk", "intermediate": "train_intermediate", "target": "train_target"}
+"""Folders of training runs, and the rule that fills each."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one training run took.
+
+    `flops` and `steps` are the job's own, without what a trunk had done before; `seconds` of the training loop, in
+    which they were spent; `job_seconds` of the whole job; `bytes` of its checkpoint. `model`: what was trained over
+    what (a trunk's state is larger than weights: `rule`).
+    """
+
+    rule: str
+    task: str
+    length: int
+    model: str
+    device: str
+    steps: int
+    examples: int
+    tokens: int
+    padded_tokens: int
+    run_flops: float
+    flops: float
+    seconds: float
+    job_seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """What another job took: seconds by Snakemake's clock, the bytes of its output; `target` of a prediction."""
+
+    rule: str
+    target: str | None
+    study: str
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TokenRecord:
+    """Token ids of a task: examples, sequences and tokens of its training split, and sequences and tokens in all."""
+
+    task: str
+    length: int
+    encoder: str
+    examples: int
+    sequences: int
+    tokens: int
+    all_sequences: int
+    all_tokens: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All records of some studies' results."""
+
+    runs: tuple[RunRecord, ...]
+    jobs: tuple[JobRecord, ...]
+    tokens: tuple[TokenRecord, ...]
+
+
+def read_evidence(results: Path, studies: list[str]) -> Evidence:
+    """Records of the named studies; what is missing, damaged or of an older format is left out."""
+    runs, jobs, tokens = [], [], []
+    for study in studies:
+        folder = results / study
+        runs += [record for record in _runs(folder) if record is not None]
+        jobs += list(_jobs(folder))
+        for path in sorted(folder.glob("encoded/*/length*/manifest.json")):
+            record = _tokens(_json(path))
+            tokens += [record] if record is not None else []
+    return Evidence(tuple(runs), tuple(jobs), tuple(tokens))
+
+
+def studies_at_hand(results: Path) -> list[str]:
+    """Studies with results, sorted."""
+    return sorted(path.name for path in results.iterdir() if path.is_dir()) if results.is_dir() else []
+
+
+def model_key(encoder: str, trainable: dict[str, Any]) -> str:
+    """What of a run decides its cost an example beside task and length: the encoder and what of it is trained."""
+    return json.dumps([encoder, trainable], sort_keys=True)
+
+
+def _runs(folder: Path) -> Iterator[RunRecord | None]:
+    for kind, rule in RUN_FOLDERS.items():
+        for path in sorted((folder / kind).rglob("manifest.json")):
+            manifest = _json(path)
+            place = path.parent.relative_to(folder / kind)
+            benchmark = _seconds(folder / "benchmarks" / rule / f"{place}.tsv")
+            yield None if manifest is None else _run(rule, manifest, benchmark)
+
+
+def _run(rule: str, manifest: dict[str, Any], benchmark: float | None) -> RunRecord | None:
+    try:
+        specification = manifest["specification"]
+        return RunRecord(
+            rule=rule,
+            task=specification["task"],
+            length=specification["recipe"]["max_length"],
+            model=model_key(specification["encoder"], specification["trainable"]),
+            device=manifest["device"],
+            steps=manifest["job_steps"],
+            examples=manifest["examples"],
+            tokens=manifest["tokens"],
+            padded_tokens=manifest["padded_tokens"],
+            run_flops=float(manifest["flops"]),
+            flops=float(manifest["job_flops"]),
+            seconds=float(manifest["seconds"]),
+            job_seconds=float(manifest["seconds_job"] if benchmark is None else benchmark),
+            bytes=sum(file["bytes"] for file in manifest["files"].values()),
+        )
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def _jobs(folder: Path) -> Iterator[JobRecord]:
+    outputs = {"predict_cell": "predictions", "score_cell": "scores"}
+    for rule in sorted(path.name for path in (folder / "benchmarks").glob("*")):
+        name = rule.removesuffix(".tsv")
+        if name in RUN_FOLDERS.values():
+            continue
+        files = (
+            [folder / "benchmarks" / rule] if rule != name else sorted((folder / "benchmarks" / rule).rglob("*.tsv"))
+        )
+        for path in files:
+            seconds = _seconds(path)
+            if seconds is None:
+                continue
+            size, target = 0, None
+            if name in outputs:
+                place = path.relative_to(folder / "benchmarks" / rule).with_suffix(".parquet")
+                target, output = place.parts[0], folder / outputs[name] / place
+                size = output.stat().st_size if output.exists() else 0
+            yield JobRecord(name, target, folder.name, seconds, size)
+
+
+def _tokens(manifest: dict[str, Any] | None) -> TokenRecord | None:
+    try:
+        assert manifest is not None
+        specification, train = manifest["specification"], manifest["train"]
+        return TokenRecord(
+            task=specification["task"],
+            length=specification["max_length"],
+            encoder=specification["encoder"],
+            examples=train["examples"],
+            sequences=train["sequences"],
+            tokens=train["tokens"],
+            all_sequences=manifest["sequences"],
+            all_tokens=manifest["tokens"],
+        )
+    except (AssertionError, KeyError, TypeError):
+        return None
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _seconds(path: Path) -> float | None:
+    """Wall seconds of Snakemake's benchmark file: the mean over its repeats."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            found = [float(row["s"]) for row in csv.DictReader(stream, delimiter="\t")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return sum(found) / len(found) if found else None
