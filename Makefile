@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Package index to take torch from, such as PyTorch's CPU index; empty is pip's own.
 TORCH_INDEX ?=
 
-.PHONY: demo test lint format lock reference clean
+.PHONY: demo test lint format lock reference bench clean
 
 $(INSTALLED): envs/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -27,15 +27,15 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check src tests workflow/scripts envs
-	$(BIN)/ruff format --check src tests workflow/scripts envs
+	$(BIN)/ruff check src tests bench workflow/scripts envs
+	$(BIN)/ruff format --check src tests bench workflow/scripts envs
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 
 format: $(INSTALLED)
-	$(BIN)/ruff check --fix src tests workflow/scripts envs
-	$(BIN)/ruff format src tests workflow/scripts envs
+	$(BIN)/ruff check --fix src tests bench workflow/scripts envs
+	$(BIN)/ruff format src tests bench workflow/scripts envs
 	$(BIN)/snakefmt Snakefile workflow
 
 # After a change to pyproject.toml: install what it asks for, then pin what is installed.
@@ -46,6 +46,10 @@ lock: $(INSTALLED)
 # After a change to the study models or the catalog.
 reference: $(INSTALLED)
 	$(BIN)/xlift reference
+
+# Speed, memory and overhead on this machine, into bench/results.json; on an idle machine.
+bench: $(INSTALLED)
+	$(BIN)/python bench/run.py
 
 clean:
 	rm -rf results .snakemake

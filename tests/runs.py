@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import torch
 from tokenizers import Tokenizer
+from torch.utils.flop_counter import FlopCounterMode
 
 from toy import toy_frame, toy_task
 from xlift.artifacts import publish_folder
@@ -109,6 +110,16 @@ def publish_inputs(
     publish_folder(tokens, lambda out: encoded.save(out / TOKENS), {})
     rows.write_parquet(data)
     return Inputs(encoder=encoder, encoded=tokens, data=data, **{"parent": None, **places})
+
+
+def flop_counter() -> FlopCounterMode:
+    """Counts operations; torch's own counter knows addmm and not its in-place form: 2 x rows x inner x columns."""
+
+    def in_place(self_shape, a_shape, b_shape, *args, out_shape=None, **kwargs) -> int:
+        (rows, inner), (_, columns) = a_shape, b_shape
+        return 2 * rows * inner * columns
+
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place})
 
 
 def start_run(family: str, inputs: Inputs, out: Path, execution: Any = None, **changes: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,10 @@ def predict_cell(
         merge_trained(encoder, weights[0], trainable)
         if task.trained:
             head.load_state_dict(weights[1])
-    predictions = predict_split(task, encoder, head.to(compute.device), pl.read_parquet(data), encoded, "test", compute)
+    frame = pl.read_parquet(data)
+    started = time.perf_counter()
+    predictions = predict_split(task, encoder, head.to(compute.device), frame, encoded, "test", compute)
+    print(f"{predictions.height} predictions in {time.perf_counter() - started:.3f} s", flush=True)
     if predictions.is_empty():
         raise UserError(f"{data}: {task.name} has no test examples; prepare it again")
     return predictions

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 import runs
 from runs import CPU, FAMILY_NAMES, FULL, LORA, loop_of, prepared, run_loop, settings, start_run
 from toy import toy_frame
 from xlift.compute import Compute
+from xlift.encoder.model import Dropout
 from xlift.errors import UserError
 from xlift.tasks.encoded import IGNORED
 from xlift.training import run as training_run
@@ -126,6 +126,41 @@ def test_no_step_waits_for_the_device(family, trainable, tiny_encoder, compute):
         found._check(4)
         float(torch.ones(()))
     assert seen.found == {"_local_scalar_dense": 1}, "the counter counts nothing"
+
+
+# --- Dropout ---
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_drops_its_share_keeps_the_mean_and_is_seeded(rate, dtype):
+    module = Dropout(rate)
+    values = torch.ones(1000, 401, dtype=dtype)
+
+    def drawn(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return module(values)
+
+    found = drawn(1)
+    dropped = float((found == 0).double().mean())
+    # Within five standard errors of the rate; what is kept is scaled up by the same factor.
+    assert abs(dropped - rate) < 5 * (rate * (1 - rate) / values.numel()) ** 0.5
+    assert found.unique().tolist() == pytest.approx([0, 1 / (1 - rate)], rel=5e-3)
+    assert torch.equal(found, drawn(1))
+    assert not torch.equal(found, drawn(2))
+    # Neighbours, whose decisions come from one random number, are independent of each other.
+    pairs = (found[:, :400].reshape(-1, 4) == 0).double()
+    together = pairs.T.cov()
+    assert (together - torch.diag(together.diagonal())).abs().max() < 5 * rate * (1 - rate) / len(pairs) ** 0.5
+    module.eval()
+    assert torch.equal(module(values), values)
+
+
+def test_dropouts_gradient_is_that_of_what_was_kept():
+    module, values = Dropout(0.3), torch.randn(7, 5, requires_grad=True)
+    found = module(values)
+    found.sum().backward()
+    torch.testing.assert_close(values.grad, torch.where(found == 0, 0.0, 2**16 / (2**16 - round(0.3 * 2**16))))
 
 
 # --- Memory ---
@@ -252,7 +287,7 @@ def test_flops_of_a_run_are_within_three_per_cent_of_torchs_count(
 
     class Counted(training_run.TrainingLoop):
         def run(self, states=None):
-            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            with sdpa_kernel(SDPBackend.MATH), runs.flop_counter() as counter:
                 realised = super().run(states)
             seen.append(counter.get_total_flops())
             return realised

@@ -10,8 +10,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from runs import flop_counter
 from toy import toy_frame, toy_task
 from xlift import predict
 from xlift.encoder.adapt import Trainable, make_trainable, trained_state
@@ -139,18 +139,9 @@ def test_a_cell_without_weights_predicts_with_the_encoder_as_it_is(tiny_encoder,
 # --- FLOPs ---
 
 
-def addmm_in_place(self_shape, a_shape, b_shape, *args, out_shape=None, **kwargs) -> int:
-    """The counter knows addmm, not its in-place form: 2 x rows x inner x columns."""
-    (rows, inner), (_, columns) = a_shape, b_shape
-    return 2 * rows * inner * columns
-
-
 def counted(work) -> int:
     """Operations torch counts; attention by plain products, which the counter knows on every device."""
-    with (
-        sdpa_kernel(SDPBackend.MATH),
-        FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: addmm_in_place}) as counter,
-    ):
+    with sdpa_kernel(SDPBackend.MATH), flop_counter() as counter:
         work()
     return counter.get_total_flops()
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xlift.encoder.model import WORD_EMBEDDINGS, AnyEncoder, WrappedEncoder
+from xlift.encoder.model import WORD_EMBEDDINGS, AnyEncoder, Dropout, WrappedEncoder
 from xlift.errors import UserError
 
 ADAPTER = "default"
@@ -64,34 +64,68 @@ def make_trainable(encoder: AnyEncoder, trainable: Trainable, seed: int) -> None
 
 
 class _Matrix(nn.Module):
-    """A product with one trained matrix [outputs, inputs]."""
+    """One trained matrix [outputs, inputs]."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.weight)
 
 
 class LowRankLinear(nn.Module):
     """A frozen linear layer W plus its adapter: x W' + b + scale * dropout(x) A' B'.
 
     A [rank, inputs] is drawn as PEFT draws it (Kaiming uniform with a = sqrt(5)) and B [outputs, rank] is zero; both
-    are float32 whatever W is in, and autocast decides on the products.
+    are float32 whatever W is in. Products are in W's precision.
     """
 
     def __init__(self, base: nn.Linear, trainable: Trainable, generator: torch.Generator) -> None:
         super().__init__()
         self.base_layer = base
         self.scale = trainable.scale
-        self.dropout = nn.Dropout(trainable.dropout) if trainable.dropout else nn.Identity()
+        self.dropout = Dropout(trainable.dropout)
         self.lora_A, self.lora_B = (_Matrix(drawn) for drawn in _drawn(base.weight, trainable.rank, generator))
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
-        # Scaled while it is narrow.
-        return cast(Tensor, self.base_layer(hidden) + self.lora_B(self.lora_A(self.dropout(hidden)) * self.scale))
+        weight = self.base_layer.weight
+        hidden = hidden.to(weight.dtype)
+        down, up = self.lora_A.weight.to(weight.dtype), (self.lora_B.weight * self.scale).to(weight.dtype)
+        dropped = self.dropout(hidden)
+        return cast(Tensor, _LowRankProduct.apply(hidden, dropped, weight, self.base_layer.bias, down, up))
+
+
+class _LowRankProduct(torch.autograd.Function):
+    """x W' + b + z A' B', z being x after dropout, with each sum taken by the product that ends it.
+
+    Short steps on a CPU are bound by the number of operations: autograd's own would be twice as many.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any, hidden: Tensor, dropped: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor
+    ) -> Tensor:
+        flat = dropped.reshape(-1, dropped.shape[-1])
+        narrow = flat @ down.T
+        context.save_for_backward(flat, narrow, weight, down, up)
+        context.shared = dropped is hidden
+        wide = F.linear(hidden, weight, bias)
+        wide.view(-1, wide.shape[-1]).addmm_(narrow, up.T)
+        return wide
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        flat, narrow, weight, down, up = context.saved_tensors
+        wide = gradients[0].reshape(-1, weight.shape[0])
+        thin = wide @ up
+        of_hidden = of_dropped = None
+        if context.needs_input_grad[0] or context.needs_input_grad[1]:
+            of_hidden = wide @ weight
+            if context.shared:
+                of_hidden.addmm_(thin, down)
+            else:
+                of_dropped = (thin @ down).view(*gradients[0].shape[:-1], -1)
+            of_hidden = of_hidden.view(*gradients[0].shape[:-1], -1)
+        return of_hidden, of_dropped, None, None, thin.T @ flat, wide.T @ narrow
 
 
 def _inject_adapters(encoder: AnyEncoder, trainable: Trainable, seed: int) -> None:

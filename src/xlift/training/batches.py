@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from xlift.budgets import unique_examples
 
 POOL_BATCHES = 16
 """Batches cut from one length-sorted pool at most: larger pads less, smaller is more random."""
@@ -21,7 +22,7 @@ def training_subset(examples: Tensor, fraction: float, seed: int) -> Tensor:
     if fraction == 1:
         return examples
     order = np.random.Generator(np.random.PCG64([seed, 0x5B5E7])).permutation(len(examples))
-    kept = np.sort(order[: math.ceil(fraction * len(examples))])
+    kept = np.sort(order[: unique_examples(fraction, len(examples))])
     return examples[torch.from_numpy(kept)]
 
 

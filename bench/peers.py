@@ -1,0 +1,111 @@
+"""What a user would write instead: a token classifier under Hugging Face's Trainer."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from panx import LABELS, Sentences
+from seqeval.metrics import f1_score
+from transformers import (
+    AutoModelForTokenClassification,
+    DataCollatorForTokenClassification,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of one training or prediction, how many examples it saw, and its English dev F1 in points."""
+
+    seconds: float
+    examples: int
+    dev: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Examples a second."""
+        return self.examples / self.seconds
+
+
+class Peer:
+    """Trainer with its defaults, or `tuned`: bf16, frozen word embeddings, batches of like length."""
+
+    def __init__(self, encoder: Path, train: Sentences, dev: Sentences, test: Sentences, tuned: bool) -> None:
+        self._encoder, self._tuned = encoder, tuned
+        self._tokenizer = PreTrainedTokenizerFast(
+            tokenizer_file=str(encoder / "tokenizer.json"), pad_token="<pad>", model_max_length=512
+        )
+        self._train, self._dev, self._test = (self._encoded(part) for part in (train, dev, test))
+        self._dev_tags = dev.tags
+
+    def _encoded(self, sentences: Sentences) -> Dataset:
+        """Token ids with the first piece of each word labelled, as in transformers' own example."""
+        found = self._tokenizer(sentences.words, is_split_into_words=True, truncation=True, max_length=128)
+        labels = []
+        for row, tags in enumerate(sentences.tags):
+            words, before, line = found.word_ids(row), None, []
+            for word in words:
+                line.append(-100 if word is None or word == before else LABELS.index(tags[word]))
+                before = word
+            labels.append(line)
+        return Dataset.from_dict(
+            {"input_ids": found["input_ids"], "attention_mask": found["attention_mask"], "labels": labels}
+        )
+
+    def _trainer(self, rate: float, batch: int) -> Trainer:
+        torch.manual_seed(1)
+        model = AutoModelForTokenClassification.from_pretrained(self._encoder, num_labels=len(LABELS))
+        changes: dict[str, object] = {}
+        if self._tuned:
+            model.bert.embeddings.word_embeddings.weight.requires_grad_(False)
+            changes = {"bf16": True, "train_sampling_strategy": "group_by_length"}
+        arguments = TrainingArguments(
+            output_dir=tempfile.mkdtemp(prefix="peer"),
+            per_device_train_batch_size=batch,
+            num_train_epochs=1,
+            learning_rate=rate,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=not torch.cuda.is_available(),
+            seed=1,
+            **changes,
+        )
+        return Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=self._train,
+            data_collator=DataCollatorForTokenClassification(self._tokenizer),
+            processing_class=self._tokenizer,
+        )
+
+    def train(self, rate: float, batch: int) -> Measured:
+        """One epoch from the same start."""
+        trainer = self._trainer(rate, batch)
+        started = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - started
+        return Measured(seconds, len(self._train), self._score(trainer))
+
+    def predict(self) -> Measured:
+        """The untrained model's tags of the test sentences."""
+        trainer = self._trainer(1e-4, 32)
+        started = time.perf_counter()
+        trainer.predict(self._test)
+        return Measured(time.perf_counter() - started, len(self._test))
+
+    def _score(self, trainer: Trainer) -> float:
+        found = trainer.predict(self._dev)
+        best = np.asarray(found.predictions).argmax(-1)
+        kept = np.asarray(found.label_ids) != -100
+        predicted = [[LABELS[tag] for tag in row[mask]] for row, mask in zip(best, kept, strict=True)]
+        gold = [row[: len(line)] for row, line in zip(self._dev_tags, predicted, strict=True)]
+        return 100 * float(f1_score(gold, predicted))
