@@ -96,19 +96,25 @@ def execution(wildcards, threads):
     return EXECUTION
 
 
-def settled(pattern, output, stamp):
-    """Input that repeats nothing by being made again: `ancient` while `output` is what its specification asks for.
+def settled(output, stamp, **prepared):
+    """Inputs that repeat nothing by being made again: `ancient` while `output` is what its specification asks for.
 
-    Where it is not, the input is a plain one: Snakemake looks at no params behind a job that has to run, and would
-    take an `ancient` input's word that nothing changed. `pattern` may be a function of wildcards.
+    Where it is not, they are plain ones: Snakemake looks at no params behind a job that has to run, and would take an
+    `ancient` input's word that nothing changed. `prepared`: paths by name, or functions of wildcards. One function for
+    all of a job's, for Snakemake spends longer on calling it than it takes.
     """
 
     def choose(wildcards):
-        path = pattern(wildcards) if callable(pattern) else pattern
         current = holds(Path(output.format(**wildcards)), stamp(wildcards).fingerprint)
-        return ancient(path) if current else path
+        paths = {
+            name: path(wildcards) if callable(path) else path
+            for name, path in prepared.items()
+        }
+        return {
+            name: ancient(path) if current else path for name, path in paths.items()
+        }
 
-    return choose
+    return unpack(choose)
 
 
 def intermediate_examples(wildcards):

@@ -19,15 +19,11 @@ rule prepare_data:
 # Preparing data or the encoder again repeats nothing unless the specification changed: see `settled`.
 rule encode_task:
     input:
-        examples=settled(
-            "results/{study}/data/{task}.parquet",
+        settled(
             "results/{study}/encoded/{task}/length{length}/manifest.json",
             encode_stamp,
-        ),
-        encoder=settled(
-            "results/{study}/encoder/manifest.json",
-            "results/{study}/encoded/{task}/length{length}/manifest.json",
-            encode_stamp,
+            examples="results/{study}/data/{task}.parquet",
+            encoder="results/{study}/encoder/manifest.json",
         ),
     output:
         manifest="results/{study}/encoded/{task}/length{length}/manifest.json",

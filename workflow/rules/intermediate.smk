@@ -1,20 +1,12 @@
 # A trunk's segment ends at a budget's branching point and begins at that of the next smaller budget.
 rule train_trunk:
     input:
-        encoder=settled(
-            "results/{study}/encoder/manifest.json",
+        settled(
             "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json",
             trunk_stamp,
-        ),
-        encoded=settled(
-            intermediate_tokens,
-            "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json",
-            trunk_stamp,
-        ),
-        examples=settled(
-            intermediate_examples,
-            "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json",
-            trunk_stamp,
+            encoder="results/{study}/encoder/manifest.json",
+            encoded=intermediate_tokens,
+            examples=intermediate_examples,
         ),
         start=trunk_before,
     output:
@@ -38,20 +30,12 @@ rule train_trunk:
 
 rule train_intermediate:
     input:
-        encoder=settled(
-            "results/{study}/encoder/manifest.json",
+        settled(
             "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
             intermediate_stamp,
-        ),
-        encoded=settled(
-            intermediate_tokens,
-            "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
-            intermediate_stamp,
-        ),
-        examples=settled(
-            intermediate_examples,
-            "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
-            intermediate_stamp,
+            encoder="results/{study}/encoder/manifest.json",
+            encoded=intermediate_tokens,
+            examples=intermediate_examples,
         ),
         start=branching_state,
     output:

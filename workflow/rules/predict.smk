@@ -1,19 +1,11 @@
 rule predict_cell:
     input:
-        encoder=settled(
-            "results/{study}/encoder/manifest.json",
+        settled(
             "results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
             prediction_stamp,
-        ),
-        encoded=settled(
-            target_tokens,
-            "results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
-            prediction_stamp,
-        ),
-        examples=settled(
-            "results/{study}/data/{target}.parquet",
-            "results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
-            prediction_stamp,
+            encoder="results/{study}/encoder/manifest.json",
+            encoded=target_tokens,
+            examples="results/{study}/data/{target}.parquet",
         ),
         model=last_manifest,
     output:

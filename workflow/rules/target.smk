@@ -1,19 +1,11 @@
 rule train_target:
     input:
-        encoder=settled(
-            "results/{study}/encoder/manifest.json",
+        settled(
             "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
             target_stamp,
-        ),
-        encoded=settled(
-            target_tokens,
-            "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
-            target_stamp,
-        ),
-        examples=settled(
-            "results/{study}/data/{target}.parquet",
-            "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
-            target_stamp,
+            encoder="results/{study}/encoder/manifest.json",
+            encoded=target_tokens,
+            examples="results/{study}/data/{target}.parquet",
         ),
         parent=intermediate_manifest,
     output:
