@@ -32,6 +32,9 @@ STAGE_VERSIONS: Mapping[str, int] = {
 
 Specification = dict[str, Any]
 
+PLACE = ("target", "intermediate", "arm", "budget", "seed")
+"""Columns that tell the cells of a study's tables apart."""
+
 
 @dataclass(frozen=True)
 class Stamp:
@@ -286,9 +289,9 @@ def analysis_specification(study: Study) -> Specification:
 def runs_specification(grid: Grid) -> Specification:
     """Where in the grid the runs stand, in the order of their manifests."""
     return {
-        "trunks": [_cell_key(None, run) for run in grid.segments],
-        "intermediates": [_cell_key(None, run) for run in grid.intermediates],
-        "targets": [_cell_key(cell.target, cell.intermediate) for cell in grid.target_runs()],
+        "trunks": [list(place(None, run)) for run in grid.segments],
+        "intermediates": [list(place(None, run)) for run in grid.intermediates],
+        "targets": [list(place(cell.target, cell.intermediate)) for cell in grid.target_runs()],
     }
 
 
@@ -311,14 +314,14 @@ def report_specification(grid: Grid) -> Specification:
         "targets": list(study.targets),
         "languages": sorted({language for codes in target_languages.values() for language in codes}),
         "target_languages": target_languages,
-        "cells": [_cell_key(cell.target, cell.intermediate) for cell in grid.cells],
+        "cells": [list(place(cell.target, cell.intermediate)) for cell in grid.cells],
         "code": package_fingerprint("report"),
     }
 
 
-def _cell_key(target: str | None, run: Intermediate) -> list[Any]:
-    """A cell's target, intermediate task, arm, budget and seed, as in the tables."""
-    return [target, run.task, run.arm, run.budget.times, run.seed]
+def place(target: str | None, run: Intermediate) -> tuple[Any, ...]:
+    """Where a run or cell stands in the grid: the columns `PLACE` of the tables; no target: an intermediate run."""
+    return target, run.task, run.arm, run.budget.times, run.seed
 
 
 @cache

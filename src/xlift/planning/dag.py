@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from xlift.artifacts import fingerprint, holds
 from xlift.catalog import CATALOG
-from xlift.grid import Grid
+from xlift.grid import PLACE, Grid, place
 from xlift.runs import Cell, Intermediate
 
 
@@ -127,22 +128,19 @@ def _cells(
     return targets, scores
 
 
-def outstanding(jobs: Sequence[Job], folder: Path) -> list[bool]:
-    """Which jobs a run of the study would have now, given its results in `folder`.
+def outstanding(grid: Grid, jobs: Sequence[Job], folder: Path) -> list[bool]:
+    """Which of a study's jobs a run would have now, given its results in `folder`.
 
-    As Snakemake decides it: a job runs where its output was made for something else, where a job it needs runs, and
-    where its output is missing and a job that runs asks for it. A missing file that nothing asks for stays missing.
+    As Snakemake decides it: a job runs where its output was made for something else or of other files, where a job it
+    needs runs, and where its output is missing and a job that runs asks for it. A missing file that nothing asks for
+    stays missing. What the tables at the end depend on beside files is not looked at: they take seconds.
     """
     if not folder.is_dir():
         return [True] * len(jobs)
     exists = [bool(job.path) and (folder / job.path).exists() for job in jobs]
-    runs = [
-        there and job.expected is not None and not holds(folder / job.path, job.expected)
-        for there, job in zip(exists, jobs, strict=True)
-    ]
-    asked = [False] * len(jobs)
+    runs = [there and not _is_current(grid, job, folder) for there, job in zip(exists, jobs, strict=True)]
     page = len(jobs) - 2
-    asked[page] = True
+    asked = [index == page for index in range(len(jobs))]
     while True:
         before = sum(runs)
         for index, job in enumerate(jobs):
@@ -157,6 +155,30 @@ def outstanding(jobs: Sequence[Job], folder: Path) -> list[bool]:
         runs[-1] = runs[page]
         if sum(runs) == before:
             return runs
+
+
+def _is_current(grid: Grid, job: Job, folder: Path) -> bool:
+    """Whether an output that is there was made for this study."""
+    if job.expected is not None:
+        return holds(folder / job.path, job.expected)
+    if job.rule == "collect_scores":
+        wanted = {place(cell.target, cell.intermediate) for cell in grid.cells}
+        return _places(folder / job.path) == wanted
+    if job.rule == "collect_runs":
+        wanted = {place(None, run) for run in grid.intermediates}
+        wanted |= {place(cell.target, cell.intermediate) for cell in grid.target_runs()}
+        return _places(folder / job.path) == wanted
+    return True
+
+
+def _places(table: Path) -> set[tuple[Any, ...]] | None:
+    """Cells or runs that a table is of; None where it cannot be read."""
+    import polars as pl
+
+    try:
+        return set(pl.read_parquet(table, columns=list(PLACE)).unique().iter_rows())
+    except (OSError, pl.exceptions.PolarsError):
+        return None
 
 
 def count_by_rule(jobs: Sequence[Job], wanted: Sequence[bool]) -> dict[str, int]:

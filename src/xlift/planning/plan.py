@@ -95,7 +95,7 @@ def make_plan(grid: Grid, results: Path, workers: int, device: str | None) -> Pl
     model = CostModel(grid, evidence, shape, chosen, rate)
     jobs = study_jobs(grid)
     estimates = [model.estimate(job) for job in jobs]
-    todo = outstanding(jobs, results / name)
+    todo = outstanding(grid, jobs, results / name)
     basis = [f"speed: {about_rate}" + (f" ({source})" if evidence.runs else ""), *about_shape]
     if not evidence.runs:
         basis.append("no finished run at hand: lengths and all seconds are assumed; plan again after the first runs")
