@@ -94,7 +94,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Task:
-    """One task: `metrics` primary first; `labels` where the family has a closed set; `recipe` None if never trained."""
+    """One task: `metrics` primary first; `labels` where the family has a closed set; `recipe` None if never trained.
+
+    `choices`: answers to choose from, of a multiple-choice task.
+    """
 
     name: str
     family: Family
@@ -103,6 +106,7 @@ class Task:
     languages: tuple[str, ...]
     metrics: tuple[str, ...]
     labels: tuple[str, ...] = ()
+    choices: int = 0
     recipe: Recipe | None = None
     max_length: int = 128
     query_prefix: str = ""
@@ -113,6 +117,12 @@ class Task:
     def trained(self) -> bool:
         """Whether the task has English training data (direct retrieval has none)."""
         return self.recipe is not None
+
+    @property
+    def chance(self) -> float:
+        """What guessing scores, as a share, where an accuracy has k classes or choices: 1 / k. Else 0."""
+        classes = {"classification": len(self.labels), "multiple_choice": self.choices}.get(self.family, 0)
+        return 1 / classes if self.metrics[0] == "accuracy" and classes else 0.0
 
 
 _ENTITY_TAGS = ("O", *(f"{p}-{k}" for k in ("CURRENCY", "LANGUAGE", "TERRITORY") for p in ("B", "I")))
@@ -143,6 +153,7 @@ _TASKS = (
         roles=("intermediate",),
         languages=("en",),
         metrics=("accuracy",),
+        choices=4,
         recipe=Recipe(steps=24, batch_size=16, learning_rate=_rates(1e-3, 5e-5), max_length=64),
         summary="Which of four items is of the same kind as three listed ones? English.",
     ),

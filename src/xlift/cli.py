@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def print_answer(config: Path) -> None:
     """Print the answer, a table of at most ten lines, and the page's path."""
+    from xlift.analysis import analysis_settings
+    from xlift.grid import Grid, plan_specification
     from xlift.jobs.report import answer_lines
     from xlift.study import load_study
 
@@ -51,7 +53,7 @@ def print_answer(config: Path) -> None:
     page = results / "report" / "index.html"
     if not page.exists():
         raise UserError(f"{page}: is not there yet; run `snakemake --cores all --configfile {config}` first")
-    print(answer_lines(study.contrasts.model_dump(), results / "gains.parquet", results / "contrasts.parquet"))
+    print(answer_lines(analysis_settings(study), plan_specification(Grid(study, str(config))), results))
     print(f"\nThe page: {page.resolve().as_uri()}")
 
 

@@ -14,6 +14,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from xlift.analysis import analysis_plan, analysis_settings
 from xlift.artifacts import canonical_json, fingerprint, sha256_of
 from xlift.catalog import CATALOG, NONE, READER_VERSIONS, SOURCE_PACKAGES, Recipe, Task
 from xlift.errors import UserError
@@ -280,7 +281,13 @@ def as_param(specification: Specification) -> str:
 
 def analysis_specification(study: Study) -> Specification:
     """What the contrasts depend on beside the scores; their code too, since estimating again costs seconds."""
-    return {**study.contrasts.model_dump(), "code": package_fingerprint("contrasts")}
+    return {**analysis_settings(study), "code": package_fingerprint("contrasts")}
+
+
+def plan_specification(grid: Grid) -> Specification:
+    """The plan of the analysis, from the settings as they are now."""
+    languages = {target: grid.scored_languages(target) for target in grid.study.targets}
+    return analysis_plan(grid.study, languages)
 
 
 def report_specification(grid: Grid) -> Specification:
@@ -289,7 +296,8 @@ def report_specification(grid: Grid) -> Specification:
     target_languages = {target: grid.scored_languages(target) for target in study.targets}
     encoder = study.encoder
     return {
-        **study.contrasts.model_dump(),
+        "analysis": analysis_settings(study),
+        "plan": plan_specification(grid),
         "name": study.study,
         "encoder": "multilingual-e5-small (packaged, 4-bit)"
         if isinstance(encoder, PackagedEncoder)

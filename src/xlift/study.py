@@ -27,6 +27,7 @@ from pydantic import (
 from xlift.catalog import CATALOG, names
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
+from xlift.resource import MEASURES, measure_of, read_sizes
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_]{0,63}$"
 LARGEST_NUMBER = 1e12
@@ -114,16 +115,58 @@ class RecipeOverride(Block):
 
 
 class Contrasts(Block):
-    """The analysis: which languages are low- and high-resource, and how sure intervals are."""
+    """The analysis: which languages are low- and high-resource, how sure intervals are, what size matters."""
 
-    low_below: Number = Field(2.0, gt=0, description="CC-100 GiB below which a language is low-resource.")
-    high_from: Number = Field(20.0, gt=0, description="CC-100 GiB from which a language is high-resource.")
+    resource: str = Field(
+        "cc100",
+        min_length=1,
+        description="Resource level by `cc100` (GiB of CC-100, what XLM-R saw), `joshi` (class of Joshi et al. 2020), "
+        "`wikipedia` (MB in 2020), `mc4` (billion tokens), or a CSV file of your own with the columns `iso2,size`.",
+    )
+    low_below: Number | None = Field(
+        None,
+        gt=0,
+        description="Size below which a language is low-resource. Unset: 2 GiB of CC-100, Joshi class 3, "
+        "128 MB of Wikipedia, 2 billion tokens of mC4; a table of your own needs it.",
+    )
+    high_from: Number | None = Field(
+        None,
+        gt=0,
+        description="Size from which a language is high-resource. Unset: 20 GiB of CC-100, Joshi class 4, "
+        "1,024 MB of Wikipedia, 20 billion tokens of mC4; a table of your own needs it.",
+    )
+    pretraining: Literal["auto", "xlmr", "mbert", "mc4", "none"] = Field(
+        "auto",
+        description="Whose pretraining decides which languages are `unseen`; `auto` goes by the encoder's name "
+        "(mBERT's, mC4 for mT5, XLM-R's for all others), `none` calls none unseen. A language without text in the resource is "
+        "unseen too, and in a table of your own only such a one.",
+    )
     confidence: Number = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
+    smallest_effect: Number = Field(
+        0.2,
+        gt=0,
+        description="Smallest effect of interest, in points per doubling per standard deviation of the resource level; "
+        "the equivalence tests ask whether the effect is smaller. Fix it before the first score.",
+    )
+    bootstrap_draws: Count = Field(2000, ge=100, le=1_000_000, description="Draws of the bootstrap.")
+    permutations: Count = Field(2000, ge=100, le=1_000_000, description="Permutations, at most, of each test.")
+
+    @field_validator("resource")
+    @classmethod
+    def _known_resource(cls, value: str) -> str:
+        if value not in MEASURES and not value.endswith(".csv"):
+            known = [*MEASURES]
+            close = difflib.get_close_matches(value, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known)}, or give a .csv file"
+            raise ValueError(f"{value!r} is not a resource measure; {hint}")
+        return value
 
     @model_validator(mode="after")
     def _ordered(self) -> Contrasts:
-        if self.low_below > self.high_from:
-            raise ValueError(f"low_below ({self.low_below:g}) is above high_from ({self.high_from:g}); swap them")
+        try:
+            measure_of(self.resource, self.low_below, self.high_from)
+        except UserError as error:
+            raise ValueError(str(error)) from None
         return self
 
 
@@ -301,11 +344,20 @@ def load_study(path: Path) -> Study:
 
 
 def check_paths(study: Study, file: str) -> None:
-    """Refuse a study whose folder of hub repositories is not there."""
+    """Refuse a study whose folder of hub repositories is not there, or whose own resource table is not in order."""
     if study.data.root is not None and not Path(study.data.root).is_dir():
         raise UserError(
             f"{file}: data.root: there is no folder {study.data.root}; correct it, or remove it to use the hub"
         )
+    if study.contrasts.resource not in MEASURES:
+        sizes = read_sizes(Path(study.contrasts.resource))
+        scored = {language for target in study.targets for language in study.target_languages(target)}
+        missing = sorted(scored - {SOURCE_LANGUAGE} - set(sizes))
+        if missing:
+            raise UserError(
+                f"{file}: contrasts.resource: {study.contrasts.resource} lacks {', '.join(missing)}; "
+                "add a line for each"
+            )
 
 
 def _first_problem(error: ValidationError) -> str:

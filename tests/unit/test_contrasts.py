@@ -12,19 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlift.contrasts import clustered
-from xlift.contrasts.clustered import FloatArray, IntArray
-from xlift.contrasts.estimands import (
-    SCHEMA,
-    ContrastSettings,
-    answer,
-    answer_table,
-    benjamini_hochberg,
-    estimate_contrasts,
-    holm,
-)
+from xlift.contrasts.answer import answer, answer_table
+from xlift.contrasts.clustered import FloatArray, IntArray, benjamini_hochberg, holm
+from xlift.contrasts.estimands import SCHEMA, ContrastSettings
+from xlift.contrasts.estimands import estimate_contrasts as estimate_all
 from xlift.contrasts.gains import compute_gains
 from xlift.errors import UserError
-from xlift.languages import Language, standardised_resource
+from xlift.languages import Language
+from xlift.resource import resource_levels
 
 SIZES = {
     "en": 300.0, "sw": 1.6, "jv": 0.2, "gu": 1.9, "te": 4.7, "ka": 9.1, "de": 66.6, "fr": 56.8, "ru": 278.0,
@@ -76,12 +71,25 @@ def scores(
     )
 
 
-def contrasts(table: pl.DataFrame, **options: float) -> pl.DataFrame:
-    return estimate_contrasts(compute_gains(table), LANGUAGES, ContrastSettings(**options))  # type: ignore[arg-type]
+PLAIN: dict[str, Any] = {"scales": ("points",), "methods": ("clustered",), "sensitivity": False}
 
 
-def row(table: pl.DataFrame, estimand: str, scope: str) -> dict[str, Any]:
-    found = table.filter((pl.col("estimand") == estimand) & (pl.col("scope") == scope))
+def estimate_contrasts(
+    gains: pl.DataFrame, languages: Mapping[str, Language] = LANGUAGES, **options: Any
+) -> pl.DataFrame:
+    """The clustered rows in points; options say what else."""
+    return estimate_all(gains, languages, ContrastSettings(**{**PLAIN, **options}))
+
+
+def contrasts(table: pl.DataFrame, **options: Any) -> pl.DataFrame:
+    return estimate_contrasts(compute_gains(table), **options)
+
+
+def row(
+    table: pl.DataFrame, estimand: str, scope: str, scale: str = "points", method: str = "clustered"
+) -> dict[str, Any]:
+    wanted = {"estimand": estimand, "scope": scope, "scale": scale, "method": method}
+    found = table.filter(*(pl.col(name) == value for name, value in wanted.items()))
     assert found.height == 1, (estimand, scope)
     return found.row(0, named=True)
 
@@ -126,7 +134,7 @@ def test_slopes_are_contrasts_of_the_slopes_of_each_language() -> None:
     assert row(found, "low_minus_high_per_doubling", "all")["estimate"] == pytest.approx(low - high)
     rest = np.mean([slope[code] for code in EVERY if code not in ("en", *UNSEEN)])
     assert row(found, "unseen_minus_rest_per_doubling", "all")["estimate"] == pytest.approx(unseen - rest)
-    z = standardised_resource(LANGUAGES.values())
+    z = resource_levels(LANGUAGES.values()).z
     expected = np.polyfit([z[code] for code in z], [slope[code] for code in z], 1)[0]
     beta = row(found, "beta_per_doubling", "all")
     assert beta["estimate"] == pytest.approx(expected)
@@ -134,7 +142,7 @@ def test_slopes_are_contrasts_of_the_slopes_of_each_language() -> None:
 
 
 def test_a_planted_effect_is_found_and_english_is_in_no_contrast() -> None:
-    z = standardised_resource(LANGUAGES.values())
+    z = resource_levels(LANGUAGES.values()).z
 
     def planted(target: str, intermediate: str, budget: float, seed: int, code: str) -> float:
         own = len(code + target) + 0.1 * seed  # the same for all languages of a cell
@@ -153,7 +161,7 @@ def test_dense_dummies_give_the_same_slope_on_an_incomplete_grid() -> None:
     gains = compute_gains(scores(noisy, {"xnli": EVERY, "xquad": ["en", *HIGH, "sw"]}))
     part = gains.filter(pl.col("language") != "en").sample(fraction=0.7, seed=3, shuffle=True)
     seen = part.filter(~pl.col("language").is_in(UNSEEN))
-    z = standardised_resource(LANGUAGES.values())
+    z = resource_levels(LANGUAGES.values()).z
     x = np.log2(seen["steps"].to_numpy())
     cell = seen.select(pl.struct("target", "intermediate", "language").rank("dense")).to_series().to_numpy() - 1
     pair = seen.select(pl.struct("target", "intermediate").rank("dense")).to_series().to_numpy() - 1
@@ -489,7 +497,7 @@ def test_families_of_adjusted_p_values() -> None:
 
 @pytest.mark.parametrize(("sign", "words"), [(-1, "Yes:"), (1, "No, the other way round"), (0, "Not shown")])
 def test_the_answer_follows_the_interval(sign: int, words: str) -> None:
-    z = standardised_resource(LANGUAGES.values())
+    z = resource_levels(LANGUAGES.values()).z
     table = scores(lambda t, i, budget, s, code: 5 + sign * z.get(code, 0) * float(np.log2(budget)), noise=0.3)
     gains = compute_gains(table)
     found = estimate_contrasts(gains, LANGUAGES)

@@ -5,6 +5,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
+from xlift.analysis import plan_to_write
 from xlift.artifacts import fingerprint, holds
 from xlift.catalog import CATALOG, NONE
 from xlift.errors import UserError
@@ -14,6 +15,7 @@ from xlift.grid import (
     Intermediate,
     analysis_specification,
     as_param,
+    plan_specification,
     report_specification,
 )
 from xlift.study import check_paths, parse_study, read_yaml, typed_overrides
@@ -73,6 +75,21 @@ def target_specification(wildcards):
 
 def prediction_specification(wildcards):
     return GRID.prediction_specification(cell_of(wildcards))
+
+
+def score_specification(wildcards):
+    return GRID.score_specification(cell_of(wildcards))
+
+
+def plan_of_the_analysis(wildcards):
+    """The plan to be in the study's folder: of the settings now, but once there are scores the one that is there."""
+    try:
+        planned = plan_to_write(
+            plan_specification(GRID), Path("results") / wildcards.study
+        )
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    return as_param(planned)
 
 
 def settled(pattern, output, specification):

@@ -1,5 +1,21 @@
 localrules:
+    plan_analysis,
     estimate_contrasts,
+
+
+rule plan_analysis:
+    output:
+        plan="results/{study}/analysis_plan.json",
+    log:
+        "results/{study}/logs/plan_analysis.log",
+    benchmark:
+        "results/{study}/benchmarks/plan_analysis.tsv"
+    conda:
+        "../../envs/xlift.yaml"
+    params:
+        plan=plan_of_the_analysis,
+    script:
+        "../scripts/plan_analysis.py"
 
 
 rule estimate_contrasts:

@@ -8,8 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from xlift.analysis import PLAN, plan_sentence
 from xlift.artifacts import publish_text, publishing
-from xlift.contrasts.estimands import answer, answer_table, estimate_contrasts
+from xlift.contrasts.answer import answer, answer_table
+from xlift.contrasts.estimands import estimate_contrasts
 from xlift.contrasts.gains import completeness, compute_gains
 from xlift.contrasts.table import ContrastSettings
 from xlift.jobs.score import read_table
@@ -29,24 +31,27 @@ def estimate(settings: dict[str, Any], scores: str, languages: str, gains: str, 
 
 
 def contrast_settings(settings: dict[str, Any]) -> ContrastSettings:
-    """The analysis settings of a study's `contrasts` block."""
-    return ContrastSettings(**{name: settings[name] for name in ("low_below", "high_from", "confidence")})
+    """The contrasts' settings from what `analysis_settings` gave."""
+    return ContrastSettings(**{name: value for name, value in settings.items() if name != "code"})
 
 
-def render(study: dict[str, Any], tables: dict[str, str], languages: str, page: str) -> None:
+def render(study: dict[str, Any], tables: dict[str, str], languages: str, plan: str, page: str) -> None:
     """Write the page and its main figures beside it. `study` holds the plain settings and the expected cells."""
+    known, settings = load_languages(Path(languages)), contrast_settings(study["analysis"])
     frames = {name: read_table(Path(path)) for name, path in tables.items()}
     expected = pl.DataFrame(study["cells"], orient="row", schema=["target", "intermediate", "budget", "seed"])
     done = completeness(expected, frames["scores"]).rename({"n_languages": "languages"})
     counts = {target: len(codes) for target, codes in study["target_languages"].items()}
     inputs = ReportInputs(
-        study=study,
-        answer=answer(frames["contrasts"], frames["gains"], contrast_settings(study)),
+        study={**study, "confidence": settings.confidence},
+        answer=answer(frames["contrasts"], frames["gains"], settings),
         scores=frames["scores"],
         gains=frames["gains"],
         contrasts=frames["contrasts"],
         runs=frames["runs"],
-        languages=load_languages(Path(languages)),
+        languages=known,
+        resource=settings.levels(known),
+        plan=plan_sentence(Path(plan), study["plan"]),
         completeness=done.with_columns(
             expected_languages=pl.col("target").replace_strict(counts, return_dtype=pl.Int64)
         ),
@@ -68,13 +73,15 @@ def provenance(runs: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def answer_lines(settings: dict[str, Any], gains: Path, contrasts: Path) -> str:
-    """The answer in words and the table of at most ten lines, for a terminal."""
-    found = read_table(contrasts)
+def answer_lines(analysis: dict[str, Any], current_plan: dict[str, Any], results: Path) -> str:
+    """The answer in words, whether it is as planned, and the table of at most ten lines, for a terminal."""
+    found, settings = read_table(results / "contrasts.parquet"), contrast_settings(analysis)
+    planned = plan_sentence(results / PLAN, current_plan)
     rows = [
-        ("contrast (points)", "estimate", f"{settings['confidence']:.0%} interval", "p", "from"),
-        *answer_table(found),
+        ("contrast (points)", "estimate", f"{100 * settings.confidence:g}% interval", "p", "from"),
+        *answer_table(found, settings),
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([answer(found, read_table(gains), contrast_settings(settings)), "", *lines])
+    said = answer(found, read_table(results / "gains.parquet"), settings)
+    return "\n".join([said, planned, "", *lines])

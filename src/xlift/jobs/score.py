@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from xlift.artifacts import holds, publishing, read_manifest
+from xlift.artifacts import fingerprint, holds, publishing, read_manifest
 from xlift.contrasts.gains import SCORE_KEY
 from xlift.errors import UserError
 from xlift.metrics import score_predictions
@@ -61,7 +61,7 @@ def score_cell(
         collapsed=pl.lit(any(manifest["dev"]["collapsed"] for manifest in manifests)),
     ).sort(SCORE_KEY)
     with publishing(Path(scores)) as temporary:
-        table.write_parquet(temporary)
+        table.write_parquet(temporary, metadata={"fingerprint": fingerprint(specification)})
 
 
 def read_table(path: Path) -> pl.DataFrame:

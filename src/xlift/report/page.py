@@ -129,8 +129,14 @@ def settings(inputs: ReportInputs) -> list[tuple[str, str]]:
         ("seeds", ", ".join(str(seed) for seed in study["seeds"])),
         ("target tasks", ", ".join(inputs.targets)),
         ("languages", f"{len(study['languages'])}: {', '.join(str(code) for code in study['languages'])}"),
-        ("low, high", f"below {study['low_below']:g} GiB, from {study['high_from']:g} GiB of CC-100"),
+        ("low, high", "below {}, from {}".format(*_bounds(inputs))),
     ]
+
+
+def _bounds(inputs: ReportInputs) -> tuple[str, str]:
+    """The bounds of low and high in words."""
+    measure = inputs.resource.measure
+    return measure.amount(measure.low_below), measure.amount(measure.high_from)
 
 
 def run_totals(inputs: ReportInputs) -> list[tuple[str, str]]:
@@ -170,13 +176,13 @@ def flat_facts(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
 def limits(inputs: ReportInputs) -> list[str]:
     """How to read the page and what it cannot say, for this study."""
     study = inputs.study
-    low, high = f"{study['low_below']:g} GiB", f"{study['high_from']:g} GiB"
+    low, high = _bounds(inputs)
     notes = [
         "A gain is the score of a cell minus the baseline's (no intermediate task) at the same target, "
         "language and seed, in points of the target's primary metric. English, the source of all training "
         "data, is in no average.",
-        f"Strata follow the encoder's pretraining text: low is below {low} of CC-100, high from {high}, mid "
-        "between; unseen languages were not in XLM-R's pretraining and are a stratum of their own.",
+        f"Strata are cut by resource level: low is below {low}, high from {high}, mid between; unseen languages were "
+        "not in the encoder's pretraining, or have no text in this measure, and are a stratum of their own.",
         "The study is observational in language: budgets are assigned, resource levels are not. Script, "
         "language family, tokenisation and test sets differ with the resource level, so a contrast never "
         "says “because low-resource”.",

@@ -29,11 +29,11 @@ from xlift.report.inputs import (
 DASH = "–"
 
 ESTIMANDS: Mapping[str, str] = {
-    "beta_per_doubling": "gain per doubling of budget, for one SD more log2 CC-100 (β)",
+    "beta_per_doubling": "gain per doubling of budget, for one SD more resource (β)",
     "low_minus_high": "low − high: difference in gain",
     "low_minus_high_per_doubling": "low − high: difference in gain per doubling of budget",
     "unseen_minus_rest_per_doubling": "unseen − rest: difference in gain per doubling of budget",
-    **{f"gain_{name}": f"gain, {name} languages" for name in STRATA},
+    **{f"gain_{name}": f"gain, {name} languages" for name in (*STRATA, "all")},
 }
 
 
@@ -122,7 +122,7 @@ def _language_order(inputs: ReportInputs, target: str) -> list[str]:
 
 
 def language_table(inputs: ReportInputs) -> Table:
-    """Per target and language: stratum, GiB, test examples, baseline score, gain by budget, per doubling."""
+    """Per target and language: stratum, size, test examples, baseline score, gain by budget, per doubling."""
     gains = _lookup(gain_by_budget(inputs), ["target", "language", "budget"], "gain")
     slope = _lookup(slopes(inputs), ["target", "language"], "slope")
     primary = inputs.scores.filter(pl.col("is_primary"))
@@ -151,14 +151,14 @@ def language_table(inputs: ReportInputs) -> Table:
                 Cell(f"{language.name} ({iso2})"),
                 Cell(target_title(target), css="which"),
                 Cell(group, GROUPS.index(group), f"group {group}"),
-                numeric_cell(language.cc100_gib, 1),
+                numeric_cell(inputs.resource.sizes.get(iso2), 1),
                 numeric_cell(counts.get((target, iso2)), 0),
                 numeric_cell(baseline.get((target, iso2)), 1),
                 *(numeric_cell(gains.get((target, iso2, b)), 2, signed=True) for b in inputs.budgets),
                 numeric_cell(slope.get((target, iso2)), 2, signed=True),
             ]
             rows.append(Row(tuple(cells), target))
-    columns = ("language", "target", "stratum", "CC-100 GiB", "test examples", "baseline score")
+    columns = ("language", "target", "stratum", inputs.resource.measure.unit, "test examples", "baseline score")
     budgets = tuple(f"gain {budget_label(b)}" for b in inputs.budgets)
     numeric = (False, False, False, *[True] * (len(budgets) + 4))
     return Table("Gain by language", (*columns, *budgets, "per doubling"), numeric, tuple(rows))
