@@ -14,13 +14,12 @@ zero is taken as known there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import linalg, optimize, special
 
-from xlift.contrasts.clustered import FloatArray, IntArray
+from xlift.contrasts.clustered import FloatArray
 from xlift.contrasts.reml import NOISE, Evaluation, Reduced
 from xlift.contrasts.rotation import SlopeData
 
@@ -28,12 +27,13 @@ __all__ = ["MixedEstimate", "SlopeData", "fit_slope"]
 
 _STARTS = (("L-BFGS-B", 0.5), ("SLSQP", 0.15))
 _SECOND_CHOICE = (("Powell", 0.3), ("Nelder-Mead", 0.3))
-_LARGEST = 1e3  # of a relative standard deviation
-_FLOOR = 1e-4  # gradients divide by the ratios
+_LBFGSB = {"ftol": 1e-12, "gtol": 1e-8, "maxiter": 300}
+_FLOOR, _LARGEST = 1e-4, 1e3  # of a relative standard deviation; gradients divide by them
 _NEAR_ZERO = 0.03  # smaller ratios are tried at zero
 _SAME = 2e-5  # of deviances
 _LIKELIHOODS_DIFFER = 1e-2
 _LARGEST_DECREMENT = 1e-5  # of the deviance that a Newton step promises
+_FLATTEST = 1e-6  # eigenvalue of the Hessian with a unit diagonal
 _NO_NOISE = 1e-12  # residual share that is rounding
 
 
@@ -112,7 +112,7 @@ def fit_slope(data: SlopeData) -> MixedEstimate:
 
 
 class _Deviance:
-    """-2 log restricted likelihood with the noise variance profiled out, and its gradient, over N - 1."""
+    """-2 log restricted likelihood with the noise variance profiled out, and its gradient by the ratios."""
 
     def __init__(self, reduced: Reduced, degrees: int) -> None:
         self.reduced, self.degrees = reduced, degrees
@@ -124,10 +124,20 @@ class _Deviance:
     def value(self, ratios: FloatArray) -> float:
         return self.of(self.reduced.evaluate(ratios))
 
-    def scaled(self, ratios: FloatArray) -> tuple[float, FloatArray]:
+    def gradient(self, ratios: FloatArray) -> tuple[float, FloatArray]:
         evaluation, determinant, residual = self.reduced.gradient(np.maximum(ratios, _FLOOR))
-        gradient = determinant + self.degrees * residual / evaluation.residual
-        return self.of(evaluation) / self.degrees, gradient / self.degrees
+        return self.of(evaluation), determinant + self.degrees * residual / evaluation.residual
+
+    def by_ratio(self, ratios: FloatArray) -> tuple[float, FloatArray]:
+        """A degree of freedom's share of the deviance, which is of order one, and its gradient."""
+        value, gradient = self.gradient(ratios)
+        return value / self.degrees, gradient / self.degrees
+
+    def by_logarithm(self, logs: FloatArray) -> tuple[float, FloatArray]:
+        """The same by the logarithms of the ratios."""
+        ratios = np.exp(logs)
+        value, gradient = self.by_ratio(ratios)
+        return value, gradient * ratios
 
 
 def _best(deviance: _Deviance) -> tuple[FloatArray, str, str]:
@@ -144,19 +154,32 @@ def _best(deviance: _Deviance) -> tuple[FloatArray, str, str]:
 def _run(deviance: _Deviance, method: str, start: float) -> tuple[float, FloatArray, str]:
     """One optimiser from one starting point: deviance, ratios, name."""
     size = len(deviance.reduced.components)
-    bounds = [(_FLOOR, _LARGEST)] * size
-    smooth = method in ("L-BFGS-B", "SLSQP")
-    options: dict[str, dict[str, float]] = {
-        "L-BFGS-B": {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 300},
-        "SLSQP": {"ftol": 1e-13, "maxiter": 300},
-        "Powell": {"ftol": 1e-13, "xtol": 1e-7, "maxiter": 40},
-        "Nelder-Mead": {"fatol": 1e-12, "xatol": 1e-6, "maxiter": 200.0 * size},
-    }
-    target: Callable[[FloatArray], object] = deviance.scaled if smooth else lambda r: deviance.value(r) / deviance.degrees
-    result = optimize.minimize(
-        target, np.full(size, start), jac=smooth, method=method, bounds=bounds, options=options[method]
-    )
-    ratios = np.clip(np.asarray(result.x, dtype=np.float64), _FLOOR, _LARGEST)
+    if method == "L-BFGS-B":
+        result = optimize.minimize(
+            deviance.by_logarithm,
+            np.full(size, np.log(start)),
+            jac=True,
+            method=method,
+            bounds=[(float(np.log(_FLOOR)), float(np.log(_LARGEST)))] * size,
+            options=_LBFGSB,
+        )
+        ratios = np.exp(result.x)
+    else:
+        options: dict[str, dict[str, float]] = {
+            "SLSQP": {"ftol": 1e-9, "maxiter": 300},
+            "Powell": {"ftol": 1e-12, "xtol": 1e-7, "maxiter": 40},
+            "Nelder-Mead": {"fatol": 1e-11, "xatol": 1e-6, "maxiter": 200.0 * size},
+        }
+        result = optimize.minimize(
+            deviance.by_ratio if method == "SLSQP" else lambda ratios: deviance.value(ratios) / deviance.degrees,
+            np.full(size, start),
+            jac=method == "SLSQP",
+            method=method,
+            bounds=[(_FLOOR, _LARGEST)] * size,
+            options=options[method],
+        )
+        ratios = result.x
+    ratios = np.clip(np.asarray(ratios, dtype=np.float64), _FLOOR, _LARGEST)
     return deviance.value(ratios), ratios, method
 
 
@@ -169,18 +192,18 @@ def _escape_false_zeros(deviance: _Deviance, ratios: FloatArray) -> FloatArray:
     if not small.any():
         return ratios
     probe = np.where(small, _NEAR_ZERO, ratios)
-    gradient = deviance.scaled(probe)[1] * deviance.degrees
+    gradient = deviance.gradient(probe)[1]
     if not np.any(small & (gradient < -1.0)):
         return ratios
     again = optimize.minimize(
-        deviance.scaled,
+        deviance.by_ratio,
         np.where(small & (gradient < -1.0), 0.2, ratios),
         jac=True,
         method="L-BFGS-B",
         bounds=[(_FLOOR, _LARGEST)] * ratios.size,
-        options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 300},
+        options=_LBFGSB,
     )
-    return again.x if again.fun < deviance.scaled(ratios)[0] else ratios
+    return again.x if deviance.value(again.x) < deviance.value(ratios) else ratios
 
 
 def _with_zeros(deviance: _Deviance, ratios: FloatArray) -> FloatArray:
@@ -219,21 +242,24 @@ def _curvature(deviance: _Deviance, ratios: FloatArray) -> _Curvature:
     hessian, slopes = np.zeros((n + 1, n + 1)), np.zeros(n + 1)
     for row, k in enumerate(inside):
         step = 1e-4 * max(floored[k], 0.01)
-        sides = []
-        for sign in (1, -1):
-            moved = floored.copy()
-            moved[k] += sign * step
-            sides.append(reduced.gradient(moved))
-        for part, weight in ((1, 1.0), (2, 1 / noise)):
-            hessian[row, :n] += weight * (sides[0][part] - sides[1][part])[inside] / (2 * step)
-        slopes[row] = np.log(sides[0][0].beta_variance / sides[1][0].beta_variance) / (2 * step)
+        moved = np.zeros_like(floored)
+        moved[k] = step
+        after, up_determinant, up_residual = reduced.gradient(floored + moved)
+        before, down_determinant, down_residual = reduced.gradient(floored - moved)
+        difference = (up_determinant - down_determinant) + (up_residual - down_residual) / noise
+        hessian[row, :n] = difference[inside] / (2 * step)
+        slopes[row] = np.log(after.beta_variance / before.beta_variance) / (2 * step)
     hessian[:n, :n] = (hessian[:n, :n] + hessian[:n, :n].T) / 2
     hessian[:n, n] = hessian[n, :n] = -residual[inside] / noise
     hessian[n, n] = degrees
     slopes[n] = 1.0
     gradient = np.append((determinant + residual / noise)[inside], 0.0)
     size = np.sqrt(np.abs(np.diag(hessian)))
-    if not np.all(np.isfinite(hessian)) or np.any(size == 0) or linalg.eigvalsh(hessian / np.outer(size, size))[0] < 1e-6:
+    if (
+        not np.all(np.isfinite(hessian))
+        or np.any(size == 0)
+        or linalg.eigvalsh(hessian / np.outer(size, size))[0] < 1e-6
+    ):
         return _Curvature(np.inf, np.zeros(n), hessian, slopes)
     step_all = -linalg.solve(hessian, gradient, assume_a="pos")
     return _Curvature(float(-gradient @ step_all) / 2, step_all[:n], hessian, slopes)

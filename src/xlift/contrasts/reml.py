@@ -119,7 +119,7 @@ class Reduced:
             place = np.searchsorted(languages, pair.languages)
             present[k, place], slopes[k, place], directions[k, place] = 1.0, pair.slopes, pair.direction
             centre = np.eye(place.size) - 1 / place.size - np.outer(pair.direction, pair.direction)
-            self._projectors[np.ix_([k], place, place)] = centre
+            self._projectors[k][np.ix_(place, place)] = centre
         self._columns = np.flatnonzero(self._widen(present).any(axis=0))
         sizes = {LANGUAGE: 1, TARGET: self._n_targets, TASK: self._n_tasks}
         counts = [sizes[name] * languages.size for name in self._blocks]
@@ -165,9 +165,7 @@ class Reduced:
             np.sum(tilt_dimensions * np.log(tilt) + self._has_moderator * np.log(along))
             + np.sum(self._across_dimensions * np.log(across))
         )
-        squares = self._rest + float(
-            self._slope_squares @ across + self._slope**2 @ along + self._tilt_squares @ tilt
-        )
+        squares = self._rest + float(self._slope_squares @ across + self._slope**2 @ along + self._tilt_squares @ tilt)
         # Run effects are eliminated task by task; along m they act on a pair's one slope.
         weights, sums = np.diag(self._x**2 * along), self._x * self._slope * along
         eliminated = []
@@ -217,7 +215,7 @@ class Reduced:
         """
         state = self._solve(relative)
         ratio, effects, scale = state.ratio, state.effects, state.scale
-        inverse = linalg.cho_solve((state.factor, True), np.eye(scale.size), check_finite=False)
+        inverse = _inverse(state.factor)
         determinant, residual = dict.fromkeys(self.components, 0.0), dict.fromkeys(self.components, 0.0)
         variances = np.diag(inverse)[:-1]
         for k, name in enumerate(self._blocks):
@@ -231,22 +229,26 @@ class Reduced:
         slope_variance = self._x**2 * np.diag(language_covariance)
         tilt_error, tilt_variance = self._tilt_squares.copy(), np.zeros_like(slope_error)
         for runs, run_scale, factor, solved in state.runs:
-            k, m = runs.pairs, self._m[runs.pairs]
+            own_pairs, m = runs.pairs, self._m[runs.pairs]
             coupled = solved[:, 1:]
-            estimates = solved[:, 0] - coupled @ (plain[k] @ effects)
-            covariance = linalg.cho_solve((factor, True), np.eye(run_scale.size), check_finite=False)
-            covariance += coupled @ language_covariance[np.ix_(k, k)] @ coupled.T
+            estimates = solved[:, 0] - coupled @ (plain[own_pairs] @ effects)
+            covariance = _inverse(factor)
+            covariance += coupled @ language_covariance[np.ix_(own_pairs, own_pairs)] @ coupled.T
             for name, own in ((CHECKPOINT, ~runs.is_trunk), (TRUNK, runs.is_trunk)):
                 if name in ratio:
                     determinant[name] += 2 / ratio[name] * float(np.sum(1 - np.diag(covariance)[own]))
                     residual[name] -= 2 / ratio[name] * float(np.sum(estimates[own] ** 2))
             loads = runs.along * run_scale * m[:, None]
-            slope_error[k] -= loads @ estimates
-            cross = -(loads @ coupled) * language_covariance[np.ix_(k, k)]
-            slope_variance[k] += np.sum((loads @ covariance) * loads, axis=1) + 2 * self._x[k] * cross.sum(axis=1)
+            slope_error[own_pairs] -= loads @ estimates
+            cross = -(loads @ coupled) * language_covariance[np.ix_(own_pairs, own_pairs)]
+            slope_variance[own_pairs] += np.sum((loads @ covariance) * loads, axis=1) + 2 * self._x[
+                own_pairs
+            ] * cross.sum(axis=1)
             values = run_scale * estimates
-            tilt_error[k] += m**2 * ((runs.across @ values) @ values) - 2 * m * (runs.tilts @ values)
-            tilt_variance[k] = m**2 * np.tensordot(runs.across, run_scale[:, None] * covariance * run_scale, axes=2)
+            tilt_error[own_pairs] += m**2 * ((runs.across @ values) @ values) - 2 * m * (runs.tilts @ values)
+            tilt_variance[own_pairs] = m**2 * np.tensordot(
+                runs.across, run_scale[:, None] * covariance * run_scale, axes=2
+            )
 
         # Derivatives by the weights, then by the ratios that the weights are made of.
         along_part = np.array([slope_variance - self._has_moderator / state.along, slope_error**2])
@@ -297,10 +299,7 @@ class Reduced:
             (TASK, TASK): linalg.block_diag(*by_task),
         }
         full = np.block(
-            [
-                [blocks[a, b] if (a, b) in blocks else blocks[b, a].T for b in self._blocks]
-                for a in self._blocks
-            ]
+            [[blocks[a, b] if (a, b) in blocks else blocks[b, a].T for b in self._blocks] for a in self._blocks]
         )
         result: FloatArray = full[np.ix_(self._columns, self._columns)]
         return result
@@ -313,3 +312,9 @@ def _task_runs(pairs: list[Pair], members: IntArray) -> _TaskRuns:
     is_trunk = np.arange(along.shape[1]) >= chosen[0].n_checkpoints
     tilts = np.array([pair.loadings.T @ pair.tilts for pair in chosen])
     return _TaskRuns(members, is_trunk, across, along, tilts)
+
+
+def _inverse(factor: FloatArray) -> FloatArray:
+    """Inverse of the matrix that a lower Cholesky factor is of."""
+    result: FloatArray = linalg.cho_solve((factor, True), np.eye(len(factor)), check_finite=False)
+    return result

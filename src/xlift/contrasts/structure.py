@@ -1,11 +1,11 @@
 """Random structure of gains: the rows of a grid, standard deviations of what varies, and draws from them.
 
-    score[t, i, l, r] = level[t, l] + start[t, i, l] + (g[t, i] + h[l] + h[t, l] + h[i, l] + h[t, i, l] + beta * z[l]) * x[r]
-                        + (u[r] + u[t, r]) + (v[r] + v[t, r]) * z[l] + noise
+    score[t, i, l, r] = level[t, l] + start[t, i, l] + u[r] + u[t, r] + (v[r] + v[t, r]) * z[l] + noise
+                        + (g[t, i] + h[l] + h[t, l] + h[i, l] + h[t, i, l] + beta * z[l]) * x[r]
     baseline[t, l, s] = level[t, l] + b[t, s] + c[t, s] * z[l] + noise
 
 x is log2 of the steps relative to the smallest budget, r an intermediate checkpoint (i, budget, seed s). The
-first line's g and starts, and both levels u and b, cancel in every contrast of languages within runs; the rest
+starts, g and the levels u and b cancel in every contrast of languages within runs; the rest
 is what the uncertainty of a slope is made of.
 """
 
@@ -78,8 +78,7 @@ class Grid:
         """The rows of some languages, with the same codes."""
         keep = languages[self.language]
         rows = {
-            name: getattr(self, name)[keep]
-            for name in ("target", "intermediate", "budget", "seed", "language", "x")
+            name: getattr(self, name)[keep] for name in ("target", "intermediate", "budget", "seed", "language", "x")
         }
         return Grid(**rows, names=self.names, z=self.z, strata=self.strata)
 
