@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from xlift.artifacts import fingerprint, publish_json
-from xlift.catalog import CATALOG
 from xlift.errors import UserError
 from xlift.resource import MEASURES, measure_of, pretraining_of, read_sizes
 from xlift.study import HubEncoder, Study
@@ -43,7 +42,6 @@ def analysis_settings(study: Study) -> dict[str, Any]:
         "smallest_effect": block.smallest_effect,
         "bootstrap_draws": block.bootstrap_draws,
         "permutations": block.permutations,
-        "chance": {target: CATALOG[target].chance for target in study.targets},
     }
 
 
@@ -59,7 +57,7 @@ def analysis_plan(study: Study, target_languages: Mapping[str, Sequence[str]]) -
         "seeds": list(study.seeds),
         "targets": list(study.targets),
         "languages": {target: list(codes) for target, codes in target_languages.items()},
-        **{name: value for name, value in analysis_settings(study).items() if name != "chance"},
+        **analysis_settings(study),
     }
 
 

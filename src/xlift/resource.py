@@ -84,7 +84,7 @@ def measure_of(name: str, low_below: float | None = None, high_from: float | Non
     if math.isnan(low) or math.isnan(high):
         raise UserError(f"the resource table {name} has no bounds of its own; set low_below and high_from")
     if not 0 < low <= high:
-        raise UserError(f"low_below ({low:g}) is above high_from ({high:g}), or not above 0; swap or change them")
+        raise UserError(f"low_below ({low:g}) is above high_from ({high:g}), or not above 0; swap them or change one")
     return replace(known, low_below=low, high_from=high)
 
 

@@ -138,8 +138,8 @@ class Contrasts(Block):
     pretraining: Literal["auto", "xlmr", "mbert", "mc4", "none"] = Field(
         "auto",
         description="Whose pretraining decides which languages are `unseen`; `auto` goes by the encoder's name "
-        "(mBERT's, mC4 for mT5, XLM-R's for all others), `none` calls none unseen. A language without text in the resource is "
-        "unseen too, and in a table of your own only such a one.",
+        "(mBERT's, mC4 for mT5, XLM-R's for all others), `none` calls none unseen. A language without text in the "
+        "resource is unseen too, and in a table of your own only such a one.",
     )
     confidence: Number = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
     smallest_effect: Number = Field(

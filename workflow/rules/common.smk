@@ -131,5 +131,13 @@ def cell_files(pattern, cells):
     return [pattern.format(study=STUDY.study, **cell.wildcards) for cell in cells]
 
 
+def target_manifests_of_tokens():
+    """Manifests of the token ids of every target, which tell how finely each language is cut."""
+    return [
+        f"results/{STUDY.study}/encoded/{target}/manifest.json"
+        for target in STUDY.targets
+    ]
+
+
 def memory_of_training(wildcards, attempt):
     return 3000 * attempt

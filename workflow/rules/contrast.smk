@@ -22,6 +22,7 @@ rule estimate_contrasts:
     input:
         scores="results/{study}/scores.parquet",
         languages="config/languages.csv",
+        encoded=ancient(target_manifests_of_tokens()),
     output:
         gains="results/{study}/gains.parquet",
         contrasts="results/{study}/contrasts.parquet",

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse, special
+from scipy import linalg, sparse, special
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -99,20 +99,37 @@ def difference_design(group: IntArray, moderator: FloatArray) -> Design:
     return _focal_design((fixed,), _clean(residualise((fixed,), moderator)))
 
 
-def slope_design(pair: IntArray, pair_language: IntArray, x: FloatArray, moderator: FloatArray) -> Design:
-    """The coefficient d in y = a[pair, language] + (g[pair] + d * moderator) * x.
+def slope_design(
+    pair: IntArray,
+    pair_language: IntArray,
+    x: FloatArray,
+    moderator: FloatArray,
+    covariates: FloatArray | None = None,
+) -> Design:
+    """The coefficient d in y = a[pair, language] + (g[pair] + d * moderator + covariates @ c) * x.
 
     Args:
         pair: (target, intermediate) of each row. [rows]
         pair_language: (target, intermediate, language) of each row. [rows]
         x: log2 of the realised steps. [rows]
         moderator: what the slope depends on, constant within a language. [rows]
+        covariates: what else the slope may depend on, constant within (target, language); those that the others
+            determine are left out. [rows, covariates]
     """
     fixed = Block(pair_language, np.ones(pair.size))
     within = _clean(residualise((fixed,), x))
-    slopes = Block(pair, within)
-    focal = residualise((fixed, slopes), moderator * within)
-    return _focal_design((fixed, slopes), _clean(focal))
+    nuisance = (fixed, Block(pair, within))
+    if covariates is not None:
+        nuisance += _orthogonal_blocks(nuisance, covariates * within[:, None])
+    return _focal_design(nuisance, _clean(residualise(nuisance, moderator * within)))
+
+
+def _orthogonal_blocks(blocks: Sequence[Block], columns: FloatArray) -> tuple[Block, ...]:
+    """Blocks of one regressor each, orthogonal to one another and to `blocks`, that span what columns add to these."""
+    free = np.column_stack([residualise(blocks, column) for column in columns.T])
+    basis, lengths, _ = linalg.svd(free, full_matrices=False)
+    kept = lengths > _TINY * max(1.0, float(np.sqrt(np.sum(columns**2))))
+    return tuple(Block(np.zeros(len(free), dtype=np.int64), column) for column in basis[:, kept].T)
 
 
 def residualise(blocks: Sequence[Block], outcome: FloatArray) -> FloatArray:

@@ -119,8 +119,11 @@ def mean_contrast(table: GainTable, name: str, scope: Scope) -> Contrast:
     return Contrast(f"gain_{name}", scope, "mean", np.zeros(inside.size), inside)
 
 
-def prepare(table: GainTable, contrast: Contrast) -> Prepared:
-    """The rows and the design of a contrast, or why there is none."""
+def prepare(table: GainTable, contrast: Contrast, covariates: FloatArray | None = None) -> Prepared:
+    """The rows and the design of a contrast, or why there is none.
+
+    `covariates` that a slope may depend on too, of every row of the table. [rows of the table, covariates]
+    """
     scope, relevant = contrast.scope, contrast.relevant
     inside = table.inside(scope) & relevant[table.language]
     rows = np.flatnonzero(inside & table.defined)
@@ -131,10 +134,12 @@ def prepare(table: GainTable, contrast: Contrast) -> Prepared:
     value = contrast.moderator[table.language[rows]]
     if contrast.kind == "slope":
         if missing:
-            notes.insert(0, f"{_lacking(missing, undefined)}: estimated from the rest")
+            notes.insert(0, f"{_lacking(table, missing, undefined)}: estimated from the rest")
         x = table.x[rows]
         spread_x = rows.size > 0 and _varies_within(pair, x)
-        design = clustered.slope_design(pair, pair_codes(pair, table.language[rows]), x, value) if rows.size else None
+        others = None if covariates is None else covariates[rows]
+        by_language = pair_codes(pair, table.language[rows])
+        design = clustered.slope_design(pair, by_language, x, value, others) if rows.size else None
     elif contrast.kind == "difference":
         spread_x, design = True, clustered.difference_design(pair, value) if rows.size else None
     else:
@@ -144,7 +149,7 @@ def prepare(table: GainTable, contrast: Contrast) -> Prepared:
         return Prepared(contrast, rows, None, why, tuple(notes))
     if missing and contrast.kind != "slope":
         return Prepared(
-            contrast, rows, None, f"{_lacking(missing, undefined)}: no mean over missing cells", tuple(notes)
+            contrast, rows, None, f"{_lacking(table, missing, undefined)}: no mean over missing cells", tuple(notes)
         )
     silent = _silent(table, contrast, rows, design)
     return Prepared(contrast, rows, design, "", tuple([silent, *notes] if silent else notes))
@@ -191,11 +196,15 @@ def _common_notes(table: GainTable, scope: Scope, rows: IntArray) -> list[str]:
     return notes
 
 
-def _lacking(missing: int, undefined: int) -> str:
-    """What the grid lacks: rows that are not there, and rows whose baseline leaves no error to reduce."""
+def _lacking(table: GainTable, missing: int, undefined: int) -> str:
+    """What the grid lacks: rows that are not there, and rows without a gain on this scale."""
     if not undefined:
         return f"{missing} rows of the grid are missing"
-    text = f"{undefined} rows are not defined, their baseline being at 100"
+    text = (
+        f"{undefined} rows are left out ({table.gone})"
+        if table.gone
+        else f"{undefined} rows are not defined, their baseline being at 100"
+    )
     return text if missing == undefined else f"{missing - undefined} rows of the grid are missing and {text}"
 
 

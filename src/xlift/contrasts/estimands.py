@@ -6,13 +6,17 @@ taken as given, languages and training runs as samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from xlift.contrasts.contrast import all_contrasts, prepare
-from xlift.contrasts.inference import adjusted, clustered_row
-from xlift.contrasts.rows import CLUSTERED, SCHEMA, as_table
+from xlift.contrasts.bootstrap import bootstrap_rows
+from xlift.contrasts.contrast import Prepared, all_contrasts, prepare
+from xlift.contrasts.equivalence import equivalence_row
+from xlift.contrasts.inference import adjusted, clustered_row, mixed_row
+from xlift.contrasts.permutation import permutation_rows
+from xlift.contrasts.rows import POINTS, SCHEMA, Row, as_table
+from xlift.contrasts.sensitivity import left_out_rows, left_out_tables, sensitivity_rows, split_gains
 from xlift.contrasts.table import ContrastSettings, GainTable
 from xlift.languages import Language
 
@@ -25,18 +29,54 @@ def estimate_contrasts(
     """All contrasts of a gains table, with `SCHEMA` as columns. docs/statistics.md says what each row means.
 
     What is not identified, and a level with rows missing, has a null estimate and a note; fewer than 3
-    seeds give no interval and no p.
+    seeds give no interval and no p. Gains marked `shared_data` or `control` are in rows of their own only.
 
     Raises:
         UserError: a column is missing, a key occurs twice, a language is not in the table, a score is outside 0
             to 100, steps or items are not positive, a target has no chance level, or the strata make no sense.
     """
     settings = settings or ContrastSettings()
-    table = GainTable.read(gains, languages, settings)
-    rows = []
+    primary, left_out = split_gains(gains)
+    table = GainTable.read(primary, languages, settings)
+    others = left_out_tables(left_out, languages, settings) if settings.sensitivity else {}
+    scripts = {code: language.script for code, language in languages.items()}
+    rows: list[Row] = []
     for scale in settings.scales:
-        scaled = table.on(scale)
-        prepared = [prepare(scaled, contrast) for contrast in all_contrasts(scaled)]
-        if CLUSTERED in settings.methods:
-            rows += [clustered_row(scaled, each) for each in prepared]
+        rows += _primary_rows(table.on(scale), scripts)
+        for scope, other in others.items():
+            rows += left_out_rows(other.on(scale), scope)
+    if settings.sensitivity:
+        rows += sensitivity_rows(table, primary, languages)
     return as_table(adjusted(rows))
+
+
+def _primary_rows(table: GainTable, scripts: Mapping[str, str]) -> Iterator[Row]:
+    """The rows of the primary gains on one scale, method after method."""
+    prepared = [prepare(table, contrast) for contrast in all_contrasts(table)]
+    clustered = [clustered_row(table, each) for each in prepared]
+    yield from clustered
+    methods = table.settings.methods
+    simple = [k for k, each in enumerate(prepared) if len(each.contrast.scope.kind) == 1]
+    if "mixed" in methods:
+        whole = [k for k in simple if prepared[k].contrast.kind == "slope" and prepared[k].contrast.scope.name == "all"]
+        yield from (mixed_row(table, each, beside) for each, beside in _both(prepared, clustered, whole))
+    if "bootstrap" in methods:
+        yield from bootstrap_rows(table, *_chosen(prepared, clustered, simple))
+    if "permutation" in methods:
+        compared = [k for k in simple if prepared[k].contrast.kind != "mean"]
+        yield from permutation_rows(table, *_chosen(prepared, clustered, compared), scripts)
+    if table.scale == POINTS:
+        for each, beside in zip(prepared, clustered, strict=True):
+            row = equivalence_row(table, each, beside) if each.contrast.scope.name == "all" else None
+            if row is not None:
+                yield row
+
+
+def _chosen(
+    prepared: Sequence[Prepared], rows: Sequence[Row], places: Sequence[int]
+) -> tuple[list[Prepared], list[Row]]:
+    return [prepared[k] for k in places], [rows[k] for k in places]
+
+
+def _both(prepared: Sequence[Prepared], rows: Sequence[Row], places: Sequence[int]) -> Iterator[tuple[Prepared, Row]]:
+    return zip(*_chosen(prepared, rows, places), strict=True)

@@ -15,6 +15,9 @@ SCORE_COLUMNS = (
     "steps", "examples", "tokens", "padded_tokens", "flops", "batch_size", "collapsed",
 )  # fmt: skip
 GAIN_COLUMNS = (*SCORE_COLUMNS, "gain", "baseline_score")
+OPTIONAL_COLUMNS = ("control", "shared_data", "fertility")
+"""Kept where the scores have them: name of the control an intermediate task is (or null), whether its training data
+overlap with the target's, tokens a character relative to English."""
 
 
 def compute_gains(scores: pl.DataFrame) -> pl.DataFrame:
@@ -42,7 +45,7 @@ def compute_gains(scores: pl.DataFrame) -> pl.DataFrame:
             gain=pl.col("score") - pl.col("baseline_score"),
             collapsed=pl.col("collapsed") | pl.col("baseline_collapsed"),
         )
-        .select(GAIN_COLUMNS)
+        .select(*GAIN_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in scores.columns))
         .sort(SCORE_KEY)
     )
 

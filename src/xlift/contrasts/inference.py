@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from xlift.analysis import CONFIRMATORY
 from xlift.contrasts import clustered
-from xlift.contrasts.clustered import Design, Estimate, benjamini_hochberg, holm
+from xlift.contrasts.clustered import Design, Estimate, benjamini_hochberg, holm, pair_codes
 from xlift.contrasts.contrast import FEW_SEEDS, Prepared
+from xlift.contrasts.mixed import SlopeData, fit_slope
 from xlift.contrasts.rows import CLUSTERED, POINTS, TOST, Row, joined
 from xlift.contrasts.table import GainTable
 
@@ -38,6 +39,34 @@ def clustered_row(table: GainTable, prepared: Prepared) -> Row:
     if interval is None or result.variance is None:
         return row
     return replace(row, se=result.variance**0.5, ci_low=interval[0], ci_high=interval[1], p=result.p_value())
+
+
+def mixed_row(table: GainTable, prepared: Prepared, beside: Row) -> Row:
+    """The row of a slope contrast by the crossed mixed model; without numbers where the model is not trusted."""
+    row = prepared.row(table, "mixed")
+    if prepared.design is None:
+        return row
+    rows = prepared.rows
+    checkpoint = pair_codes(pair_codes(table.intermediate[rows], table.budget[rows]), table.seed[rows])
+    data = SlopeData(
+        outcome=table.treated[rows] - table.baseline[rows],
+        x=table.x[rows],
+        target=table.target[rows],
+        intermediate=table.intermediate[rows],
+        seed=table.seed[rows],
+        language=table.language[rows],
+        checkpoint=checkpoint,
+        moderator=prepared.contrast.moderator,
+        shared_trunk=table.settings.shared_trunk,
+    )
+    fit = fit_slope(data)
+    row = replace(row, estimate=fit.value, note=joined(row.note, fit.note))
+    if fit.value is None or prepared.few_seeds(table):
+        return replace(row, note=joined(row.note, FEW_SEEDS)) if prepared.few_seeds(table) else row
+    interval = fit.interval(table.settings.confidence)
+    if interval is None or beside.se is None:
+        return row
+    return replace(row, se=fit.se, ci_low=interval[0], ci_high=interval[1], p=fit.p_value())
 
 
 def adjusted(rows: Sequence[Row]) -> list[Row]:

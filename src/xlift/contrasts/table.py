@@ -106,11 +106,12 @@ class GainTable:
     run: IntArray  # run cluster: the intermediate checkpoint, or the trunk that the budgets of a seed share
     cell: IntArray  # (target, intermediate, budget, seed)
     settings: ContrastSettings
+    gone: str = ""  # why gains are NaN that are defined: what was left out of them
 
     @classmethod
     def read(cls, gains: pl.DataFrame, languages: Mapping[str, Language], settings: ContrastSettings) -> GainTable:
         """Check and encode a gains table, in points; see `estimate_contrasts` for the errors."""
-        rows = _checked(gains).sort(_KEY)
+        rows = cls.rows_of(gains)
         names = {key: rows[key].unique().sort().to_list() for key in _KEY}
         unknown = [name for name in names["language"] if name not in languages]
         if unknown:
@@ -151,6 +152,19 @@ class GainTable:
             settings=settings,
         )
         return table.on(POINTS)
+
+    @staticmethod
+    def rows_of(gains: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a gains table that a `GainTable` has, checked, in its order."""
+        return _checked(gains).sort(_KEY)
+
+    def by_resource(self, levels: Resource) -> GainTable:
+        """The same gains with the resource levels of another measure."""
+        return replace(
+            self,
+            strata=np.array([levels.strata[name] for name in self.languages], dtype=str),
+            resource=np.array([levels.z.get(name, np.nan) for name in self.languages], dtype=np.float64),
+        )
 
     def on(self, scale: str) -> GainTable:
         """The same gains on another scale. `UserError` where the log-odds of a target have no chance level."""

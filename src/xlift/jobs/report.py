@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from xlift.analysis import PLAN, plan_sentence
-from xlift.artifacts import publish_text, publishing
+from xlift.artifacts import publish_text, publishing, read_manifest
 from xlift.contrasts.answer import answer, answer_table
 from xlift.contrasts.estimands import estimate_contrasts
 from xlift.contrasts.gains import completeness, compute_gains
 from xlift.contrasts.table import ContrastSettings
 from xlift.jobs.score import read_table
-from xlift.languages import load_languages
+from xlift.languages import SOURCE_LANGUAGE, load_languages
 from xlift.report.figures import write_figures
 from xlift.report.inputs import ReportInputs
 from xlift.report.page import render_page
 
 
-def estimate(settings: dict[str, Any], scores: str, languages: str, gains: str, contrasts: str) -> None:
-    """Write gains over the baseline and the contrasts made of them."""
-    table = compute_gains(read_table(Path(scores)))
+def estimate(
+    settings: dict[str, Any], scores: str, languages: str, encoded: Sequence[str], gains: str, contrasts: str
+) -> None:
+    """Write gains over the baseline and the contrasts made of them. `encoded`: manifests of the targets' token ids."""
+    measured = fertility([read_manifest(Path(path).parent).get("tokens_per_character", {}) for path in encoded])
+    table = compute_gains(read_table(Path(scores)).join(measured, on="language", how="left", maintain_order="left"))
     found = estimate_contrasts(table, load_languages(Path(languages)), contrast_settings(settings))
     for frame, path in ((table, gains), (found, contrasts)):
         with publishing(Path(path)) as temporary:
             frame.write_parquet(temporary)
+
+
+def fertility(tokens_per_character: Sequence[Mapping[str, float]]) -> pl.DataFrame:
+    """Language and fertility: tokens a character relative to English, the geometric mean over the tasks that have both.
+
+    Args:
+        tokens_per_character: by language, one mapping a task.
+    """
+    logs: dict[str, list[float]] = {}
+    for by_language in tokens_per_character:
+        if SOURCE_LANGUAGE in by_language:
+            for language, value in by_language.items():
+                logs.setdefault(language, []).append(math.log(value / by_language[SOURCE_LANGUAGE]))
+    rows = [(language, math.exp(math.fsum(values) / len(values))) for language, values in sorted(logs.items())]
+    return pl.DataFrame(rows, schema={"language": pl.String, "fertility": pl.Float64}, orient="row")
 
 
 def contrast_settings(settings: dict[str, Any]) -> ContrastSettings:
