@@ -188,7 +188,7 @@ def test_schema_and_notes_where_something_is_missing() -> None:
     table = scores(noisy, {"xnli": EVERY, "xquad": ["en", *HIGH, "wo"]}, noise=1.0)
     found = contrasts(table)
     assert dict(found.schema) == SCHEMA
-    assert not found.select(pl.struct("estimand", "scope").is_duplicated().any()).item()
+    assert not found.select(pl.struct("estimand", "scope", "scale", "method").is_duplicated().any()).item()
     assert found.select(pl.col("estimate", "se", "p").is_nan().any()).row(0) == (False, False, False)
     missing = row(found, "low_minus_high_per_doubling", "target=xquad")
     assert missing["estimate"] is None
@@ -495,14 +495,24 @@ def test_families_of_adjusted_p_values() -> None:
         assert [values["p_adjusted"] for values in members] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("sign", "words"), [(-1, "Yes:"), (1, "No, the other way round"), (0, "Not shown")])
-def test_the_answer_follows_the_interval(sign: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("sign", "smallest", "words"),
+    [
+        (-1, 0.2, "Yes: with more English intermediate training, low-resource languages gain more"),
+        (-1, 2.0, "Yes: with more English intermediate training, low-resource languages gain more"),
+        (1, 0.2, "No, the other way round"),
+        (0, 0.01, "Not shown"),
+        (0, 0.2, "No difference that matters: an effect of 0.2 points per doubling"),
+    ],
+)
+def test_the_answer_follows_the_intervals(sign: int, smallest: float, words: str) -> None:
     z = resource_levels(LANGUAGES.values()).z
     table = scores(lambda t, i, budget, s, code: 5 + sign * z.get(code, 0) * float(np.log2(budget)), noise=0.3)
     gains = compute_gains(table)
-    found = estimate_contrasts(gains, LANGUAGES)
-    text = answer(found, gains)
+    found = estimate_contrasts(gains, LANGUAGES, smallest_effect=smallest)
+    text = answer(found, gains, ContrastSettings(smallest_effect=smallest))
     assert text.startswith(words)
+    assert ("but by less than the smallest effect of interest" in text) == (smallest == 2.0)
     beta = row(found, "beta_per_doubling", "all")
     assert f"{beta['estimate']:+.2f}"[:4] in text
     assert "95 % interval" in text

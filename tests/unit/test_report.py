@@ -22,6 +22,7 @@ import pytest
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE, STRATA, load_languages
 from xlift.report.charts import forest_rows, forest_spec, slope_spec, stratum_caption, stratum_spec
+from xlift.report.contrast_tables import contrast_table
 from xlift.report.figures import Figure, build_figures
 from xlift.report.inputs import (
     ALL_TARGETS,
@@ -34,7 +35,7 @@ from xlift.report.inputs import (
 )
 from xlift.report.page import embedded_json, render_page, write_figures
 from xlift.report.run_tables import completeness_table, missing_cells, run_table
-from xlift.report.tables import contrast_table, interval, language_table, number
+from xlift.report.tables import interval, language_table, number
 from xlift.resource import resource_levels
 
 ROOT = Path(__file__).parents[2]
@@ -435,7 +436,7 @@ def test_contrast_that_is_not_identified_is_words(inputs: ReportInputs) -> None:
     blank = [pl.when(target).then(None).otherwise(pl.col(name)).alias(name) for name in names]
     partly = dataclasses.replace(inputs, contrasts=inputs.contrasts.with_columns(blank))
     cells = [row.cells for row in contrast_table(partly.contrasts).rows]
-    assert {cell[5].text for cell in cells if cell[1].text == "target cldr_tags"} == {"no estimate"}
+    assert {cell[3].text for cell in cells if cell[1].text == "target cldr_tags"} == {"no estimate"}
     rows = forest_rows(partly, "low_minus_high_per_doubling")
     spec = forest_spec(rows, "points")
     assert spec is not None

@@ -118,7 +118,7 @@ def slope_design(
     """
     fixed = Block(pair_language, np.ones(pair.size))
     within = _clean(residualise((fixed,), x))
-    nuisance = (fixed, Block(pair, within))
+    nuisance: tuple[Block, ...] = (fixed, Block(pair, within))
     if covariates is not None:
         nuisance += _orthogonal_blocks(nuisance, covariates * within[:, None])
     return _focal_design(nuisance, _clean(residualise(nuisance, moderator * within)))

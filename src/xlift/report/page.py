@@ -18,6 +18,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from xlift.report.contrast_tables import contrast_table, headlines, method_table, sensitivity_table
 from xlift.report.figures import Figure, build_figures, theme, write_figures
 from xlift.report.inputs import ReportInputs, default_target, gain_by_cell, targets_shown
 from xlift.report.run_tables import (
@@ -29,12 +30,9 @@ from xlift.report.run_tables import (
 )
 from xlift.report.tables import (
     budget_label,
-    contrast_table,
-    headlines,
     heat_table,
     language_table,
     number,
-    scale_table,
     strata_table,
     target_title,
 )
@@ -52,7 +50,8 @@ def render_page(inputs: ReportInputs) -> str:
         "heat": heat_table(inputs),
         "languages": language_table(inputs),
         "contrasts": contrast_table(inputs.contrasts),
-        "scales": scale_table(inputs.contrasts),
+        "methods": method_table(inputs.contrasts),
+        "sensitivity": sensitivity_table(inputs.contrasts),
         "completeness": completeness_table(inputs),
         "collapsed": collapsed_table(inputs.runs),
         "run_groups": run_groups_table(inputs.runs),
@@ -74,7 +73,8 @@ def render_page(inputs: ReportInputs) -> str:
         answer=[line for line in inputs.answer.splitlines() if line.strip()],
         headlines=headlines(inputs),
         confidence=inputs.confidence,
-        several_scales=inputs.contrasts["scale"].n_unique() > 1,
+        several_methods=inputs.contrasts.select("scale", "method").n_unique() > 1,
+        plan=inputs.plan,
         figures={figure.key: figure for figure in figures},
         figure_data=embedded_json(figure_data(figures)),
         libraries=Markup(libraries()),
@@ -187,8 +187,11 @@ def limits(inputs: ReportInputs) -> list[str]:
         "language family, tokenisation and test sets differ with the resource level, so a contrast never "
         "says “because low-resource”.",
         "Points are the primary scale. They can disagree with chance-corrected logits and relative error "
-        "reduction, since a low score has more headroom: where the contrasts hold other scales, these stand "
-        "beside them.",
+        "reduction, since a low score has more headroom: these stand beside them.",
+        "The clustered method is primary. The crossed mixed model, the bootstrap over languages and runs, and the "
+        "permutation of resource levels (within scripts for β) ask the same of the same gains with other "
+        "assumptions; “tost” rows test whether the effect is smaller than the smallest of interest, with the interval "
+        "that belongs to that test.",
         "Two-way clustered intervals treat languages and training runs as the units that vary. Intervals of "
         "single targets or intermediate tasks are exploratory; p values are adjusted within their set.",
         "Maps and tables by language describe; they are means over the seeds without an interval. A mean "
