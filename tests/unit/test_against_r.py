@@ -20,9 +20,10 @@ from xlift.contrasts.mixed import SlopeData, fit_slope
 from xlift.contrasts.reml import NOISE
 from xlift.contrasts.structure import Grid, Spreads, build_grid, draw_scores
 from xlift.languages import load_languages
+from xlift.resource import resource_levels
 
 SCRIPTS = Path(__file__).parents[1] / "r"
-LANGUAGES = load_languages(Path(__file__).parents[2] / "config" / "languages.csv")
+LEVELS = resource_levels(load_languages(Path(__file__).parents[2] / "config" / "languages.csv").values())
 LAYOUT = {"one": ("ar", "bn", "de", "sw", "te", "th", "zh"), "other": ("af", "ar", "bn", "de", "fi", "ka", "sw", "ur")}
 SPREADS = Spreads(language_slope=0.8, target_language_slope=0.6, task_language_slope=0.6, pair_language_slope=0.6)
 GROUPS = {
@@ -82,7 +83,7 @@ def table(grid: Grid, gain: np.ndarray) -> pl.DataFrame:
 
 def draw(n_tasks: int, seed: int, keep: float = 1.0) -> tuple[Grid, np.ndarray]:
     """A grid of two targets, some of whose runs may lack, and its gains."""
-    grid = build_grid(LAYOUT, LANGUAGES, n_tasks, range(4), 3)
+    grid = build_grid(LAYOUT, LEVELS, n_tasks, range(4), 3)
     generator = np.random.default_rng(seed)
     score, baseline = draw_scores(grid, SPREADS, -0.4, generator)
     cell = pair_codes(grid.target, grid.checkpoint)
@@ -119,7 +120,7 @@ def test_the_mixed_model_agrees_with_lme4(n_tasks: int, keep: float, trunk: bool
 
 @pytest.mark.parametrize("keep", [1.0, 0.75])
 def test_clustered_variances_agree_with_sandwich(keep: float, tmp_path: Path) -> None:
-    """Two-way sums without small-sample factors to rounding, and with them within 5 % of full CR2 one way."""
+    """Plain sums to rounding, the two-way formula with its third term; corrected ones within 5 % of full CR2."""
     if reason := lacking("sandwich", "clubSandwich"):
         pytest.skip(reason)
     grid, gain = draw(2, 3, keep)
@@ -132,8 +133,11 @@ def test_clustered_variances_agree_with_sandwich(keep: float, tmp_path: Path) ->
     assert plain.value == pytest.approx(answer["estimate"], rel=1e-9)
     assert plain.language_variance == pytest.approx(answer["language"], rel=1e-6)
     assert plain.treated_variance == pytest.approx(answer["checkpoint"], rel=1e-6)
-    two_way = plain.language_variance + plain.treated_variance - plain.intersection_variance
-    assert two_way == pytest.approx(answer["two_way"], rel=1e-6)
+    # sandwich subtracts the clusters of both, and with them what is not in either sum: see `clustered.py`.
+    both = pair_codes(grid.language, grid.checkpoint)
+    sums = np.bincount(both, design.weights * clustered.residualise(design.blocks, gain))
+    assert plain.variance is not None
+    assert plain.variance - np.sum(sums**2) == pytest.approx(answer["two_way"], rel=1e-6)
     corrected = clustered.two_way(*arguments)
     assert corrected.treated_variance**0.5 == pytest.approx(answer["checkpoint_cr2"] ** 0.5, rel=0.05)
     assert corrected.language_variance**0.5 == pytest.approx(answer["language_cr2"] ** 0.5, rel=0.05)

@@ -286,8 +286,8 @@ def dense(design: clustered.Design) -> FloatArray:
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.8])
-def test_two_way_variance_agrees_with_statsmodels(fraction: float) -> None:
-    """Without baseline noise and small-sample factors, the two-way formula is the textbook's."""
+def test_both_variances_agree_with_statsmodels(fraction: float) -> None:
+    """Without baseline noise and small-sample factors, both one-way variances are the textbook's."""
     import statsmodels.api as sm  # type: ignore[import-untyped]
 
     task, budget, seed, code = random_grid(fraction=fraction)
@@ -303,16 +303,11 @@ def test_two_way_variance_agrees_with_statsmodels(fraction: float) -> None:
     )
     found = clustered.two_way(design, outcome, np.zeros_like(outcome), code, run, seed, small_sample=False)
     matrix = dense(design)
-    fit = sm.OLS(outcome, matrix).fit(
-        cov_type="cluster", cov_kwds={"groups": np.column_stack([code, run]), "use_correction": False}
-    )
-    two_way = found.language_variance + found.treated_variance - found.intersection_variance
-    assert found.value == pytest.approx(fit.params[-1], abs=1e-9)
-    assert two_way == pytest.approx(fit.cov_params()[-1, -1], rel=1e-6)
+    assert found.value == pytest.approx(sm.OLS(outcome, matrix).fit().params[-1], abs=1e-9)
     for groups, variance in ((code, found.language_variance), (run, found.treated_variance)):
         one_way = sm.OLS(outcome, matrix).fit(cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False})
         assert variance == pytest.approx(one_way.cov_params()[-1, -1], rel=1e-6)
-    assert found.variance == pytest.approx(max(two_way, found.language_variance, found.treated_variance), rel=1e-9)
+    assert found.variance == pytest.approx(found.language_variance + found.treated_variance, rel=1e-9)
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.8])
@@ -328,15 +323,19 @@ def test_small_sample_factors_agree_with_dense_algebra(fraction: float) -> None:
     found = clustered.two_way(design, outcome, zero, code, run, seed)
     matrix = dense(design)
     maker = np.eye(code.size) - matrix @ np.linalg.pinv(matrix)
-    degrees = []
+    parts = []
     for groups, variance in ((code, found.language_variance), (run, found.treated_variance)):
         cuts = [np.where(groups == group, design.weights, 0.0) for group in np.unique(groups)]
         free = [cut @ maker @ cut / (cut @ cut) for cut in cuts if cut.any()]
         vectors = [maker @ cut / share**0.5 for cut, share in zip((c for c in cuts if c.any()), free, strict=True)]
         assert variance == pytest.approx(sum((vector @ outcome) ** 2 for vector in vectors))
         gram = np.array(vectors) @ np.array(vectors).T
-        degrees.append(min(np.trace(gram) ** 2 / np.sum(gram**2), len(vectors) - 1))
-    assert found.degrees_of_freedom == pytest.approx(min(degrees))
+        parts.append((variance, min(np.trace(gram) ** 2 / np.sum(gram**2), len(vectors) - 1)))
+    total = sum(variance for variance, _ in parts)
+    assert found.variance == pytest.approx(total)
+    degrees = total**2 / sum(variance**2 / own for variance, own in parts)
+    assert found.degrees_of_freedom == pytest.approx(degrees)
+    assert min(own for _, own in parts) <= degrees <= sum(own for _, own in parts)
 
 
 def test_a_mean_over_languages_gets_the_students_t() -> None:
@@ -399,16 +398,32 @@ def test_the_baseline_cancels_in_slopes() -> None:
     found = clustered.two_way(design, treated, baseline, code, (task * 3 + budget) * 4 + seed, seed)
     assert found.baseline_variance == pytest.approx(0, abs=1e-20)
     without = clustered.two_way(design, treated, 0 * baseline, code, (task * 3 + budget) * 4 + seed, seed)
-    assert found.degrees_of_freedom == without.degrees_of_freedom
+    assert found.degrees_of_freedom == pytest.approx(without.degrees_of_freedom)
 
 
-def test_a_negative_two_way_variance_falls_back_to_one_way() -> None:
-    code, run = (part.ravel() for part in np.meshgrid(range(4), range(4), indexing="ij"))
-    outcome = np.where(code == run, 1.0, -1 / 3)  # all sums over rows and columns are zero
-    design = clustered.mean_design(np.zeros(16, dtype=np.int64))
-    found = clustered.two_way(design, outcome + 0.01 * code, np.zeros(16), code, run, run)
-    assert found.variance == pytest.approx(found.language_variance)
-    assert "not positive" in found.note
+def test_what_runs_share_is_not_in_the_languages_sums_of_a_fitted_contrast() -> None:
+    """So nothing is counted twice, and no third term is subtracted: sums of pure tilts and pure slopes vanish."""
+    task, budget, seed, code = random_grid()
+    moderator = (code - 2.5) / 2
+    run = (task * 3 + budget) * 4 + seed
+    design = clustered.slope_design(task, task * 6 + code, budget.astype(np.float64), moderator)
+    generator = np.random.default_rng(9)
+    tilts, slopes = generator.normal(size=24)[run] * moderator, generator.normal(size=6)[code] * budget
+    zero = np.zeros_like(tilts)
+    assert clustered.two_way(design, tilts, zero, code, run, seed).language_variance == pytest.approx(0, abs=1e-20)
+    assert clustered.two_way(design, slopes, zero, code, run, seed).treated_variance == pytest.approx(0, abs=1e-20)
+
+
+def test_degrees_of_freedom_of_a_sum_are_those_of_welch() -> None:
+    """Two samples' variances over their sizes: the degrees of freedom of Welch's t test."""
+    from statsmodels.stats.weightstats import CompareMeans, DescrStatsW  # type: ignore[import-untyped]
+
+    generator = np.random.default_rng(12)
+    first, second = generator.normal(size=7), 3 * generator.normal(size=12)
+    parts = [(sample.var(ddof=1) / sample.size, sample.size - 1.0) for sample in (first, second)]
+    expected = CompareMeans(DescrStatsW(first), DescrStatsW(second)).dof_satt()
+    assert clustered.pooled_degrees(parts) == pytest.approx(expected)
+    assert clustered.pooled_degrees([parts[0], (0.0, 2.0)]) == pytest.approx(6)
 
 
 def test_budgets_of_one_trunk_are_one_cluster() -> None:

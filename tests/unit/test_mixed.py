@@ -16,8 +16,9 @@ from xlift.contrasts.mixed import SlopeData, fit_slope
 from xlift.contrasts.reml import CHECKPOINT, LANGUAGE, NOISE, PAIR, TARGET, TARGET_RUN, TASK, TRUNK, Reduced
 from xlift.contrasts.structure import Spreads, build_grid, draw_scores
 from xlift.languages import load_languages
+from xlift.resource import resource_levels
 
-LANGUAGES = load_languages(Path(__file__).parents[2] / "config" / "languages.csv")
+LEVELS = resource_levels(load_languages(Path(__file__).parents[2] / "config" / "languages.csv").values())
 
 
 def data(
@@ -202,7 +203,7 @@ def test_the_fit_agrees_with_statsmodels() -> None:
 
 
 def test_variances_of_a_large_grid_are_recovered() -> None:
-    grid = build_grid(XTREME_R, LANGUAGES, 3, range(6), 3)
+    grid = build_grid(XTREME_R, LEVELS, 3, range(6), 3)
     seen = grid.within(np.isfinite(grid.z))
     spreads = Spreads(language_slope=0.6, task_language_slope=0.4, pair_language_slope=0.3)
     score, baseline = draw_scores(seen, spreads, -0.5, np.random.default_rng(0))

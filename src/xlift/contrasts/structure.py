@@ -19,7 +19,8 @@ import numpy.typing as npt
 import polars as pl
 
 from xlift.contrasts.clustered import FloatArray, IntArray, pair_codes
-from xlift.languages import SOURCE_LANGUAGE, Language, standardised_resource, stratum
+from xlift.languages import SOURCE_LANGUAGE
+from xlift.resource import Resource
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,10 @@ class Grid:
 
 def build_grid(
     layout: Mapping[str, Sequence[str]],
-    languages: Mapping[str, Language],
+    levels: Resource,
     n_intermediates: int,
     log2_budgets: Sequence[float],
     n_seeds: int,
-    low_below: float = 2.0,
-    high_from: float = 20.0,
 ) -> Grid:
     """Every target with every intermediate task, budget, seed and non-English language of its own."""
     names = tuple(sorted({code for codes in layout.values() for code in codes} - {SOURCE_LANGUAGE}))
@@ -108,7 +107,6 @@ def build_grid(
             range(len(cells)), range(n_intermediates), range(len(log2_budgets)), range(n_seeds), indexing="ij"
         )
     )
-    resource = standardised_resource(languages.values())
     return Grid(
         target=target[cell],
         intermediate=intermediate,
@@ -117,8 +115,8 @@ def build_grid(
         language=language[cell],
         x=np.asarray(log2_budgets, dtype=np.float64)[budget],
         names=names,
-        z=np.array([resource.get(code, np.nan) for code in names]),
-        strata=np.array([stratum(languages[code], low_below, high_from) for code in names]),
+        z=np.array([levels.z.get(code, np.nan) for code in names]),
+        strata=np.array([levels.strata[code] for code in names]),
     )
 
 
