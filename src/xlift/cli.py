@@ -21,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     check.add_argument("configs", type=Path, nargs="+")
     run = commands.add_parser("run", help="check a study file, then run it with Snakemake; other options are handed on")
     run.add_argument("config", type=Path)
+    power = commands.add_parser("power", help="print the smallest effects that a study's grid and larger ones detect")
+    power.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"))
     reference = commands.add_parser("reference", help="write config/README.md and config/schema.json")
     reference.add_argument("folder", type=Path, nargs="?", default=Path("config"))
     options, rest = parser.parse_known_args(arguments)
@@ -33,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
             check_studies(options.configs)
         elif options.command == "run":
             run_study(options.config, rest)
+        elif options.command == "power":
+            print_power(options.config)
         else:
             write_reference(options.folder)
     except UserError as error:
@@ -77,6 +81,15 @@ def run_study(config: Path, options: list[str]) -> NoReturn:
     # In this process's place: an interrupt has to reach Snakemake alone, and its `--configfile` takes all that follows.
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options, *cores, "--configfile", str(config)])
+
+
+def print_power(config: Path) -> None:
+    """Print the smallest detectable effects, and write them with a figure to the study's results."""
+    from xlift.jobs.power import write_power
+    from xlift.study import load_study
+
+    study = load_study(config)
+    print(write_power(study, str(config), Path("results") / study.study))
 
 
 def write_reference(folder: Path) -> None:

@@ -16,6 +16,7 @@ from xlift.study import (
     Data,
     HubEncoder,
     PackagedEncoder,
+    Power,
     RecipeOverride,
     Study,
     Trainable,
@@ -30,6 +31,7 @@ BLOCKS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`training`", "training.", Training),
     ("`recipes`, by task", "recipes.<task>.", RecipeOverride),
     ("`contrasts`", "contrasts.", Contrasts),
+    ("`power`", "power.", Power),
     ("`data`", "data.", Data),
 )
 

@@ -170,6 +170,20 @@ class Contrasts(Block):
         return self
 
 
+class Power(Block):
+    """Standard deviations that `xlift power` assumes, in points; docs/statistics.md explains each."""
+
+    language_slope: Number = Field(0.3, ge=0, description="Of gain per doubling between languages.")
+    target_language_slope: Number = Field(0.2, ge=0, description="The same, of a target's own.")
+    task_language_slope: Number = Field(0.1, ge=0, description="The same, of an intermediate task's own.")
+    pair_language_slope: Number = Field(0.1, ge=0, description="The same, of a target and intermediate task's own.")
+    checkpoint_tilt: Number = Field(
+        0.5, ge=0, description="By how much an intermediate run favours a language one SD richer, by chance."
+    )
+    target_run_tilt: Number = Field(0.5, ge=0, description="The same of a target run.")
+    noise: Number = Field(1.0, ge=0, description="Of one run's score in one language.")
+
+
 class Data(Block):
     """Where hub repositories are read from."""
 
@@ -203,6 +217,9 @@ class Study(Block):
         default_factory=dict, description="Departures from the catalog, by task."
     )
     contrasts: Contrasts = Field(default_factory=Contrasts, description="The analysis.")
+    power: Power | None = Field(
+        None, description="What `xlift power` assumes; unset: estimated from the study's own gains where there are any."
+    )
     data: Data = Field(default_factory=Data, description="Where data comes from.")
 
     @field_validator("intermediates", "budgets", "seeds", "targets", "languages")
@@ -405,6 +422,7 @@ def _near_key(location: Sequence[Any]) -> str:
             "trainable": Trainable,
             "training": Training,
             "contrasts": Contrasts,
+            "power": Power,
             "data": Data,
         }.get(str(part), RecipeOverride)
     allowed = sorted(model.model_fields)

@@ -221,6 +221,12 @@ def two_way(
     )
 
 
+def design_degrees(design: Design, cluster: IntArray) -> float:
+    """Degrees of freedom that a design gives the variance of a clustering: zero where it rests on one cluster."""
+    dimension = _clusters(design, np.zeros_like(design.weights), cluster, small_sample=True)
+    return 0.0 if dimension.rests_on_one else dimension.degrees_of_freedom
+
+
 def pooled_degrees(parts: Sequence[tuple[float, float]]) -> float:
     """Satterthwaite's (1946) degrees of freedom of a sum of independent variance estimates (variance, degrees)."""
     total = sum(variance for variance, _ in parts)
