@@ -36,6 +36,8 @@ try:
     STUDY = parse_study(config, STUDY_FILE)
     check_paths(STUDY, STUDY_FILE)
     GRID = Grid(STUDY, STUDY_FILE)
+    # Once there are scores, the plan of the analysis is the one that is there, whatever the settings are now.
+    PLAN = plan_to_write(plan_specification(GRID), Path("results") / STUDY.study)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -79,17 +81,6 @@ def prediction_specification(wildcards):
 
 def score_specification(wildcards):
     return GRID.score_specification(cell_of(wildcards))
-
-
-def plan_of_the_analysis(wildcards):
-    """The plan to be in the study's folder: of the settings now, but once there are scores the one that is there."""
-    try:
-        planned = plan_to_write(
-            plan_specification(GRID), Path("results") / wildcards.study
-        )
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
-    return as_param(planned)
 
 
 def settled(pattern, output, specification):

@@ -13,7 +13,7 @@ rule plan_analysis:
     conda:
         "../../envs/xlift.yaml"
     params:
-        plan=plan_of_the_analysis,
+        plan=as_param(PLAN),
     script:
         "../scripts/plan_analysis.py"
 
