@@ -57,8 +57,9 @@ class Precision:
         limit = float(stats.t.ppf(0.5 + confidence / 2, self.degrees_of_freedom))
         shift = effect / self.standard_error
         # The far tail is nil where it is not computed: scipy's noncentral t underflows there.
-        tails = stats.nct.sf(limit, self.degrees_of_freedom, shift), stats.nct.cdf(
-            -limit, self.degrees_of_freedom, shift
+        tails = (
+            stats.nct.sf(limit, self.degrees_of_freedom, shift),
+            stats.nct.cdf(-limit, self.degrees_of_freedom, shift),
         )
         return float(sum(np.nan_to_num(tail) for tail in tails))
 
@@ -80,9 +81,7 @@ def precision(grid: Grid, spreads: Spreads, estimand: str) -> Precision | str:
     part = grid.within(relevant)
     if not part.target.size:
         return "no such language"
-    design = clustered.slope_design(
-        part.pair, pair_codes(part.pair, part.language), part.x, moderator[part.language]
-    )
+    design = clustered.slope_design(part.pair, pair_codes(part.pair, part.language), part.x, moderator[part.language])
     if not design.identified:
         return "not identified"
     if np.unique(part.seed).size < FEWEST_SEEDS:
@@ -97,9 +96,7 @@ def precision(grid: Grid, spreads: Spreads, estimand: str) -> Precision | str:
     if min(degrees) == 0:
         return "rests on a single language or checkpoint: no test"
     total = sum(value for value, _ in parts) + noise
-    pooled = clustered.pooled_degrees(
-        [(value + noise, own) for (value, _), own in zip(parts, degrees, strict=True)]
-    )
+    pooled = clustered.pooled_degrees([(value + noise, own) for (value, _), own in zip(parts, degrees, strict=True)])
     return Precision(float(np.sqrt(total)), pooled)
 
 

@@ -1,36 +1,31 @@
 """Does the inference hold its level? Simulation on XTREME-R's real cells with crossed languages and runs.
 
-`python -m xlift.contrasts.simulate` (or `make simulate`) draws 400 data sets at each point: a grid of intermediate
-tasks and seeds, a mix of spreads (`structure.py`), and an effect. It tests each by the primary method and by ones
-that ignore a part of the structure, and writes docs/statistics_simulation.json and the tables and figures of
-docs/statistics.md. Every data set has a random stream of its own, so results do not depend on the number of processes.
+`make simulate` draws data sets at each point: a grid of intermediate tasks and seeds, a mix of spreads
+(`structure.py`), and an effect. Each is tested by the primary method and by ones that ignore a part of the structure.
+Every data set has a random stream of its own, so results do not depend on the number of processes.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from scipy import special
 
-from xlift.artifacts import publish_text
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import Design, FloatArray, pair_codes
 from xlift.contrasts.layout import XTREME_R
 from xlift.contrasts.mixed import SlopeData, fit_slope
 from xlift.contrasts.structure import Grid, Spreads, build_grid, draw_scores
-from xlift.languages import Language, load_languages
+from xlift.languages import Language
 from xlift.resource import resource_levels
 
 SEED = 20_21
-DATA_SETS = 400
+DATA_SETS = 1000
 LOG2_BUDGETS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 EFFECTS = (0.0, 0.1, 0.2, 0.4)
 CONFIDENCE = 0.95
@@ -76,14 +71,16 @@ class Outcome:
 
 
 def points() -> list[Point]:
-    """Null and three effects with 3, 5 and 10 seeds of one task and with 3 of three; other spreads at the null."""
+    """Null and three effects with 3, 5, 10 seeds of one task and 3 of three tasks; other spreads at the null.
+
+    The slow methods see the first data sets of the null only.
+    """
     found = [
-        Point("usual", 1, seeds, beta, n_crossed=DATA_SETS if beta == 0 else 0, n_nested=nested if beta == 0 else 0)
-        for seeds, nested in ((3, 200), (5, 100), (10, 50))
+        Point("usual", tasks, seeds, beta, *((crossed, nested) if beta == 0 else ()))
+        for tasks, seeds, crossed, nested in ((1, 3, 200, 150), (1, 5, 100, 50), (1, 10, 100, 20), (3, 3, 40, 0))
         for beta in EFFECTS
     ]
-    found += [Point("usual", 3, 3, beta, n_crossed=100 if beta == 0 else 0) for beta in EFFECTS]
-    found += [Point(name, 1, 3, 0.0, n_crossed=100) for name in SPREADS if name != "usual"]
+    found += [Point(name, 1, 3, 0.0, n_crossed=40) for name in SPREADS if name != "usual"]
     return found
 
 
@@ -167,7 +164,7 @@ def _crossed(
 
 def _nested(grid: Grid, rows: np.ndarray, gain: FloatArray, truth: float) -> Outcome:
     """What is often fitted: random intercept and slope by language, and runs, which `groups` nests in languages."""
-    import pandas as pd
+    import pandas as pd  # statsmodels' door
     import statsmodels.formula.api as smf
 
     language = grid.language[rows]
@@ -273,26 +270,3 @@ def run(languages: Mapping[str, Language], chosen: Sequence[Point], data_sets: i
         "spreads": {name: asdict(SPREADS[name]) for name in used},
         "results": [record for point in chosen for record in summary(point, found[point], truths(point, languages))],
     }
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Simulate, then write the JSON and what docs/statistics.md shows of it."""
-    from xlift.contrasts.simulation_docs import write_docs
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder to write into")
-    parser.add_argument("--languages", type=Path, default=Path("config/languages.csv"))
-    parser.add_argument("--data-sets", type=int, default=DATA_SETS)
-    parser.add_argument("--processes", type=int, default=2)
-    options = parser.parse_args(arguments)
-    chosen = [
-        replace(p, n_crossed=min(p.n_crossed, options.data_sets), n_nested=min(p.n_nested, options.data_sets))
-        for p in points()
-    ]
-    found = run(load_languages(options.languages), chosen, options.data_sets, options.processes)
-    publish_text(options.docs / "statistics_simulation.json", json.dumps(found, indent=1) + "\n")
-    write_docs(options.docs)
-
-
-if __name__ == "__main__":
-    main()
