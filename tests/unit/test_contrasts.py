@@ -11,93 +11,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toy_gains import EVERY, HIGH, LANGUAGES, LOW, UNSEEN, estimated, noisy, row, scores
 from xlift.contrasts import clustered
 from xlift.contrasts.answer import answer, answer_table
 from xlift.contrasts.clustered import FloatArray, IntArray, benjamini_hochberg, holm
-from xlift.contrasts.estimands import SCHEMA, ContrastSettings
-from xlift.contrasts.estimands import estimate_contrasts as estimate_all
 from xlift.contrasts.gains import compute_gains
+from xlift.contrasts.rows import SCHEMA
+from xlift.contrasts.table import ContrastSettings
 from xlift.errors import UserError
 from xlift.languages import Language
 from xlift.resource import resource_levels
-
-SIZES = {
-    "en": 300.0, "sw": 1.6, "jv": 0.2, "gu": 1.9, "te": 4.7, "ka": 9.1, "de": 66.6, "fr": 56.8, "ru": 278.0,
-    "fi": 54.3, "wo": None, "yo": None,
-}  # fmt: skip
-LOW, HIGH, UNSEEN = ["gu", "jv", "sw"], ["de", "fi", "fr", "ru"], ["wo", "yo"]
-EVERY = sorted(SIZES)
-Effect = Callable[[str, str, float, int, str], float]
-
-
-def language(code: str, size: float | None) -> Language:
-    return Language(code, code + "x", code, "family", "script", 3, size, None, None, None, size is not None, False)
-
-
-LANGUAGES = {code: language(code, SIZES[code]) for code in EVERY}
-
-
-def scores(
-    effect: Effect,
-    targets: Mapping[str, list[str]] | None = None,
-    intermediates: tuple[str, ...] = ("mnli", "squad"),
-    budgets: tuple[float, ...] = (0.5, 1.0, 2.0),
-    seeds: tuple[int, ...] = (1, 2, 3),
-    noise: float = 0.0,
-) -> pl.DataFrame:
-    """A complete grid of scores: 40 + the baseline's noise, and `effect` (and noise) for treated cells."""
-    generator = np.random.default_rng(0)
-    rows = []
-    for target, codes in (targets or {"xnli": EVERY}).items():
-        cells = [("none", 0.0), *((name, budget) for name in intermediates for budget in budgets)]
-        for name, budget in cells:
-            for seed in seeds:
-                for code in codes:
-                    value = 40.0 + noise * generator.normal()
-                    value += effect(target, name, budget, seed, code) if budget else 0.0
-                    rows.append((target, name, budget, seed, code, value, int(1000 * budget)))
-    columns = ["target", "intermediate", "budget", "seed", "language", "score", "steps"]
-    constants = {
-        "study": "tiny",
-        "metric": "accuracy",
-        "is_primary": True,
-        "n": 9,
-        "examples": 9,
-        "tokens": 9,
-    }
-    constants |= {"padded_tokens": 9, "flops": 1.0, "batch_size": 32, "collapsed": False}
-    return pl.DataFrame(rows, schema=columns, orient="row").with_columns(
-        **{name: pl.lit(value) for name, value in constants.items()}
-    )
-
-
-PLAIN: dict[str, Any] = {"scales": ("points",), "methods": ("clustered",), "sensitivity": False}
 
 
 def estimate_contrasts(
     gains: pl.DataFrame, languages: Mapping[str, Language] = LANGUAGES, **options: Any
 ) -> pl.DataFrame:
-    """The clustered rows in points; options say what else."""
-    return estimate_all(gains, languages, ContrastSettings(**{**PLAIN, **options}))
+    return estimated(gains, languages, **options)
 
 
 def contrasts(table: pl.DataFrame, **options: Any) -> pl.DataFrame:
-    return estimate_contrasts(compute_gains(table), **options)
-
-
-def row(
-    table: pl.DataFrame, estimand: str, scope: str, scale: str = "points", method: str = "clustered"
-) -> dict[str, Any]:
-    wanted = {"estimand": estimand, "scope": scope, "scale": scale, "method": method}
-    found = table.filter(*(pl.col(name) == value for name, value in wanted.items()))
-    assert found.height == 1, (estimand, scope)
-    return found.row(0, named=True)
-
-
-def noisy(target: str, intermediate: str, budget: float, seed: int, code: str) -> float:
-    """An effect without a pattern, the same wherever it is computed."""
-    text = f"{target}{intermediate}{budget}{seed}{code}"
-    return float(np.random.default_rng(list(text.encode())).normal(3, 2))
+    return estimated(compute_gains(table), **options)
 
 
 # Estimates

@@ -108,7 +108,7 @@ def _test(table: GainTable, contrast: Contrast, moments: _Moments, script: IntAr
     size = f"all {count} arrangements" if is_all else f"{count - 1} random arrangements"
     smallest = f"smallest possible p {1 / count:.2g} ({size})"
     lost = f"{undefined} arrangements leave nothing to compare and count as extreme" if undefined else ""
-    return as_extreme / count, joined(note, lost, smallest)
+    return float(as_extreme / count), joined(note, lost, smallest)
 
 
 def _estimates(
