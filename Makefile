@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Package index to take torch from, such as PyTorch's CPU index; empty is pip's own.
 TORCH_INDEX ?=
 
-.PHONY: demo test lint format lock reference clean
+.PHONY: demo test lint format lock reference simulate clean
 
 $(INSTALLED): envs/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -46,6 +46,10 @@ lock: $(INSTALLED)
 # After a change to the study models or the catalog.
 reference: $(INSTALLED)
 	$(BIN)/xlift reference
+
+# After a change to the inference: does it hold its level? About ten minutes on two cores; rewrites docs/statistics*.
+simulate: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m xlift.jobs.simulation
 
 clean:
 	rm -rf results .snakemake

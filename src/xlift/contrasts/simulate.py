@@ -77,10 +77,10 @@ def points() -> list[Point]:
     """
     found = [
         Point("usual", tasks, seeds, beta, *((crossed, nested) if beta == 0 else ()))
-        for tasks, seeds, crossed, nested in ((1, 3, 200, 150), (1, 5, 100, 50), (1, 10, 100, 20), (3, 3, 40, 0))
+        for tasks, seeds, crossed, nested in ((1, 3, 150, 100), (1, 5, 80, 30), (1, 10, 80, 12), (3, 3, 20, 0))
         for beta in EFFECTS
     ]
-    found += [Point(name, 1, 3, 0.0, n_crossed=40) for name in SPREADS if name != "usual"]
+    found += [Point(name, 1, 3, 0.0, n_crossed=20) for name in SPREADS if name != "usual"]
     return found
 
 
@@ -217,6 +217,7 @@ def summary(point: Point, found: Sequence[Outcome], truth: dict[str, float]) -> 
                 "estimator": estimator,
                 "data_sets": len(own),
                 "truth": truth[estimand],
+                "first_estimate": own[0].estimate,
                 "mean_estimate": float(estimates.mean()),
                 "sd_estimate": float(estimates.std(ddof=1)),
                 "mean_se": float(np.sqrt(np.mean(errors**2))),

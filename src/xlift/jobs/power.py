@@ -108,6 +108,7 @@ def _label(row: dict[str, Any]) -> str:
 def power_chart(found: pl.DataFrame) -> dict[str, Any]:
     """Smallest detectable beta against each size of the grid, the planned grid marked; a Vega-Lite spec."""
     panels = []
+    highest = max(found.filter(pl.col("estimand") == BETA)["smallest_effect"].drop_nulls().to_list(), default=1.0)
     for change, column in FACETS.items():
         rows = found.filter(
             (pl.col("change") == change) & (pl.col("estimand") == BETA) & pl.col("smallest_effect").is_not_null()
@@ -118,7 +119,7 @@ def power_chart(found: pl.DataFrame) -> dict[str, Any]:
             x=alt.X(
                 "size:Q", title=TITLES[change], scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(tickMinStep=1)
             ),
-            y=alt.Y("effect:Q", title="smallest effect, per SD", scale=alt.Scale(zero=True)),
+            y=alt.Y("effect:Q", title="smallest effect, per SD", scale=alt.Scale(domainMin=0, domainMax=highest)),
         )
         planned = base.mark_point(filled=True, size=110, style="estimate").transform_filter("datum.planned")
         panels.append((base.mark_line(point=True, style="trend") + planned).properties(width=280, height=180))
