@@ -5,9 +5,16 @@ BIN := $(VENV)/bin
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 INSTALLED := $(VENV)/.installed
 # Package index to take torch from, such as PyTorch's CPU index; empty is pip's own.
-TORCH_INDEX ?=
+TORCH_INDE# Speed, memory and overhead on this machine, into bench/results.json; on an idle machine.
+bench: $(INSTALLED)
+	$(BIN)/python bench/run.py
 
-.PHONY: demo test lint format lock reference bench clean
+# After a change to the inference: does it hold its level? About ten minutes on two cores; rewrites docs/statistics*.
+simulate: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m xlift.jobs.simulation
+ ?=
+
+.PHONY: demo test lint format lock reference bench simulate clean
 
 $(INSTALLED): envs/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -47,9 +54,6 @@ lock: $(INSTALLED)
 reference: $(INSTALLED)
 	$(BIN)/xlift reference
 
-# Speed, memory and overhead on this machine, into bench/results.json; on an idle machine.
-bench: $(INSTALLED)
-	$(BIN)/python bench/run.py
-
+X
 clean:
 	rm -rf results .snakemake

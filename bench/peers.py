@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset
 from panx import LABELS, Sentences
 from seqeval.metrics import f1_score
 from transformers import (
@@ -44,9 +43,8 @@ class Peer:
             tokenizer_file=str(encoder / "tokenizer.json"), pad_token="<pad>", model_max_length=512
         )
         self._train, self._dev, self._test = (self._encoded(part) for part in (train, dev, test))
-        self._dev_tags = dev.tags
 
-    def _encoded(self, sentences: Sentences) -> Dataset:
+    def _encoded(self, sentences: Sentences) -> list[dict[str, list[int]]]:
         """Token ids with the first piece of each word labelled, as in transformers' own example."""
         found = self._tokenizer(sentences.words, is_split_into_words=True, truncation=True, max_length=128)
         labels = []
@@ -56,13 +54,17 @@ class Peer:
                 line.append(-100 if word is None or word == before else LABELS.index(tags[word]))
                 before = word
             labels.append(line)
-        return Dataset.from_dict(
-            {"input_ids": found["input_ids"], "attention_mask": found["attention_mask"], "labels": labels}
-        )
+        return [
+            {"input_ids": tokens, "attention_mask": mask, "labels": line}
+            for tokens, mask, line in zip(found["input_ids"], found["attention_mask"], labels, strict=True)
+        ]
 
     def _trainer(self, rate: float, batch: int) -> Trainer:
         torch.manual_seed(1)
-        model = AutoModelForTokenClassification.from_pretrained(self._encoder, num_labels=len(LABELS))
+        # In float32, as encoders are published; xlift's own copy is stored in 16 bits.
+        model = AutoModelForTokenClassification.from_pretrained(
+            self._encoder, num_labels=len(LABELS), dtype=torch.float32
+        )
         changes: dict[str, object] = {}
         if self._tuned:
             model.bert.embeddings.word_embeddings.weight.requires_grad_(False)
@@ -82,7 +84,7 @@ class Peer:
         return Trainer(
             model=model,
             args=arguments,
-            train_dataset=self._train,
+            train_dataset=self._train,  # type: ignore[arg-type]  # anything with a length and rows
             data_collator=DataCollatorForTokenClassification(self._tokenizer),
             processing_class=self._tokenizer,
         )
@@ -104,8 +106,11 @@ class Peer:
 
     def _score(self, trainer: Trainer) -> float:
         found = trainer.predict(self._dev)
-        best = np.asarray(found.predictions).argmax(-1)
-        kept = np.asarray(found.label_ids) != -100
-        predicted = [[LABELS[tag] for tag in row[mask]] for row, mask in zip(best, kept, strict=True)]
-        gold = [row[: len(line)] for row, line in zip(self._dev_tags, predicted, strict=True)]
+        # Trainer returns rows in the order its sampler had them: golds are taken from its own labels.
+        best, labels = np.asarray(found.predictions).argmax(-1), np.asarray(found.label_ids)
+        kept = labels != -100
+        predicted, gold = (
+            [[LABELS[tag] for tag in row[mask]] for row, mask in zip(rows, kept, strict=True)]
+            for rows in (best, labels)
+        )
         return 100 * float(f1_score(gold, predicted))

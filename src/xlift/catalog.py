@@ -105,8 +105,9 @@ class Task:
     """One task: `metrics` primary first; `labels` where the family has a closed set; `recipe` None if never trained.
 
     `train_examples` English training examples (None: not known); `test_examples` about how many are scored in a
-    language, for plans; `training_data` names the English example sets that
-    they come from, the task's own by default: two tasks that share one are not independent evidence of transfer.
+    language, for plans; `training_data` names the English example sets that they come from, the task's own by default:
+    two tasks that share one are not independent evidence of transfer. `choices`: answers to choose from, of a
+    multiple-choice task.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Task:
     languages: tuple[str, ...]
     metrics: tuple[str, ...]
     labels: tuple[str, ...] = ()
+    choices: int = 0
     recipe: Recipe | None = None
     train_examples: int | None = None
     test_examples: int = 1000
@@ -134,6 +136,12 @@ class Task:
     def trained_on(self) -> frozenset[str]:
         """Names of the English example sets that the task is trained on."""
         return frozenset(self.training_data or (self.name,)) if self.trained else frozenset()
+
+    @property
+    def chance(self) -> float:
+        """What guessing scores, as a share, where an accuracy has k classes or choices: 1 / k. Else 0."""
+        classes = {"classification": len(self.labels), "multiple_choice": self.choices}.get(self.family, 0)
+        return 1 / classes if self.metrics[0] == "accuracy" and classes else 0.0
 
 
 _ENTITY_TAGS = ("O", *(f"{p}-{k}" for k in ("CURRENCY", "LANGUAGE", "TERRITORY") for p in ("B", "I")))
@@ -165,6 +173,7 @@ _TASKS = (
         roles=("intermediate",),
         languages=("en",),
         metrics=("accuracy",),
+        choices=4,
         train_examples=6000,
         recipe=Recipe(steps=24, batch_size=16, learning_rate=_rates(1e-3, 5e-5), max_length=64),
         summary="Which of four items is of the same kind as three listed ones? English.",

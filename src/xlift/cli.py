@@ -26,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     plan.add_argument("--json", action="store_true", help="print all numbers as JSON")
     run = commands.add_parser("run", help="check a study file, then run it with Snakemake; other options are handed on")
     run.add_argument("config", type=Path)
+    power = commands.add_parser("power", help="print the smallest effects that a study's grid and larger ones detect")
+    power.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"))
     reference = commands.add_parser("reference", help="write config/README.md and config/schema.json")
     reference.add_argument("folder", type=Path, nargs="?", default=Path("config"))
     options, rest = parser.parse_known_args(arguments)
@@ -40,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
             print_plan(options.config, options.workers, options.device, options.json)
         elif options.command == "run":
             run_study(options.config, rest)
+        elif options.command == "power":
+            print_power(options.config)
         else:
             write_reference(options.folder)
     except UserError as error:
@@ -50,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def print_answer(config: Path) -> None:
     """Print the answer, a table of at most ten lines, and the page's path."""
+    from xlift.analysis import analysis_settings
+    from xlift.grid import Grid, plan_specification
     from xlift.jobs.report import answer_lines
     from xlift.study import load_study
 
@@ -58,7 +64,7 @@ def print_answer(config: Path) -> None:
     page = results / "report" / "index.html"
     if not page.exists():
         raise UserError(f"{page}: is not there yet; run `snakemake --cores all --configfile {config}` first")
-    print(answer_lines(study.contrasts.model_dump(), results / "gains.parquet", results / "contrasts.parquet"))
+    print(answer_lines(analysis_settings(study), plan_specification(Grid(study, str(config))), results))
     print(f"\nThe page: {page.resolve().as_uri()}")
 
 
@@ -95,6 +101,15 @@ def run_study(config: Path, options: list[str]) -> NoReturn:
     # In this process's place: an interrupt has to reach Snakemake alone, and its `--configfile` takes all that follows.
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options, *cores, "--configfile", str(config)])
+
+
+def print_power(config: Path) -> None:
+    """Print the smallest detectable effects, and write them with a figure to the study's results."""
+    from xlift.jobs.power import write_power
+    from xlift.study import load_study
+
+    study = load_study(config)
+    print(write_power(study, str(config), Path("results") / study.study))
 
 
 def write_reference(folder: Path) -> None:

@@ -14,11 +14,13 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from xlift.analysis import analysis_plan, analysis_settings
 from xlift.artifacts import canonical_json, fingerprint, sha256_of, text_fingerprint
 from xlift.budgets import share_of_steps
 from xlift.catalog import CATALOG, EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES
 from xlift.runs import Cell, Intermediate, Layout, shares_data, train_examples
-from xlift.study import PackagedEncoder, Study
+from xlift.settings import PackagedEncoder
+from xlift.study import Study
 
 # Raise the version of a stage when its code gives other results for the same specification.
 STAGE_VERSIONS: Mapping[str, int] = {
@@ -283,7 +285,13 @@ def as_param(specification: Specification) -> str:
 
 def analysis_specification(study: Study) -> Specification:
     """What the contrasts depend on beside the scores; their code too, since estimating again costs seconds."""
-    return {**study.contrasts.model_dump(), "code": package_fingerprint("contrasts")}
+    return {**analysis_settings(study), "code": package_fingerprint("contrasts")}
+
+
+def plan_specification(grid: Grid) -> Specification:
+    """The plan of the analysis, from the settings as they are now."""
+    languages = {target: grid.scored_languages(target) for target in grid.study.targets}
+    return analysis_plan(grid.study, languages)
 
 
 def runs_specification(grid: Grid) -> Specification:
@@ -301,7 +309,8 @@ def report_specification(grid: Grid) -> Specification:
     target_languages = {target: grid.scored_languages(target) for target in study.targets}
     encoder = study.encoder
     return {
-        **study.contrasts.model_dump(),
+        "analysis": analysis_settings(study),
+        "plan": plan_specification(grid),
         "name": study.study,
         "encoder": "multilingual-e5-small (packaged, 4-bit)"
         if isinstance(encoder, PackagedEncoder)

@@ -12,16 +12,17 @@ from pydantic_core import PydanticUndefined
 
 from xlift.budgets import BudgetEntry, Cross
 from xlift.catalog import CATALOG, Task
-from xlift.study import (
+from xlift.settings import (
     Contrasts,
     Data,
     HubEncoder,
     PackagedEncoder,
+    Power,
     RecipeOverride,
-    Study,
     Trainable,
     Training,
 )
+from xlift.study import Study
 
 BLOCKS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("The study", "", Study),
@@ -33,6 +34,7 @@ BLOCKS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`training`", "training.", Training),
     ("`recipes`, by task", "recipes.<task>.", RecipeOverride),
     ("`contrasts`", "contrasts.", Contrasts),
+    ("`power`", "power.", Power),
     ("`data`", "data.", Data),
 )
 

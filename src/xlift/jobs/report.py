@@ -3,57 +3,78 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from xlift.artifacts import publish_text, publishing
+from xlift.analysis import PLAN, plan_sentence
+from xlift.artifacts import publish_text, publishing, read_manifest
 from xlift.catalog import MAIN
-from xlift.contrasts.estimands import answer, answer_table, estimate_contrasts
+from xlift.contrasts.answer import answer, answer_table
+from xlift.contrasts.estimands import estimate_contrasts
 from xlift.contrasts.gains import CELL, completeness, compute_gains
+from xlift.contrasts.sensitivity import split_gains
 from xlift.contrasts.table import ContrastSettings
 from xlift.jobs.score import read_table
-from xlift.languages import load_languages
+from xlift.languages import SOURCE_LANGUAGE, load_languages
 from xlift.report.figures import write_figures
 from xlift.report.inputs import ReportInputs
 from xlift.report.page import render_page
 
 
-def estimate(settings: dict[str, Any], scores: str, languages: str, gains: str, contrasts: str) -> None:
-    """Write gains over the baseline and the contrasts made of them."""
-    table = compute_gains(read_table(Path(scores)))
-    found = estimate_contrasts(primary(table), load_languages(Path(languages)), contrast_settings(settings))
+def estimate(
+    settings: dict[str, Any], scores: str, languages: str, encoded: Sequence[str], gains: str, contrasts: str
+) -> None:
+    """Write gains over the baseline and the contrasts made of them. `encoded`: manifests of the targets' token ids."""
+    measured = fertility([read_manifest(Path(path).parent).get("tokens_per_character", {}) for path in encoded])
+    table = compute_gains(read_table(Path(scores)).join(measured, on="language", how="left", maintain_order="left"))
+    found = estimate_contrasts(table, load_languages(Path(languages)), contrast_settings(settings))
     for frame, path in ((table, gains), (found, contrasts)):
         with publishing(Path(path)) as temporary:
             frame.write_parquet(temporary)
 
 
-def primary(table: pl.DataFrame) -> pl.DataFrame:
-    """The rows of the primary analysis: the main arm, without pairs whose training data overlap."""
-    return table.filter((pl.col("arm") == MAIN) & ~pl.col("shared_data"))
+def fertility(tokens_per_character: Sequence[Mapping[str, float]]) -> pl.DataFrame:
+    """Language and fertility: tokens a character relative to English, the geometric mean over the tasks that have both.
+
+    Args:
+        tokens_per_character: by language, one mapping a task.
+    """
+    logs: dict[str, list[float]] = {}
+    for by_language in tokens_per_character:
+        if SOURCE_LANGUAGE in by_language:
+            for language, value in by_language.items():
+                logs.setdefault(language, []).append(math.log(value / by_language[SOURCE_LANGUAGE]))
+    rows = [(language, math.exp(math.fsum(values) / len(values))) for language, values in sorted(logs.items())]
+    return pl.DataFrame(rows, schema={"language": pl.String, "fertility": pl.Float64}, orient="row")
 
 
 def contrast_settings(settings: dict[str, Any]) -> ContrastSettings:
-    """The analysis settings of a study's `contrasts` block."""
-    return ContrastSettings(**{name: settings[name] for name in ("low_below", "high_from", "confidence")})
+    """The contrasts' settings from what `analysis_settings` gave."""
+    return ContrastSettings(**{name: value for name, value in settings.items() if name != "code"})
 
 
-def render(study: dict[str, Any], tables: dict[str, str], languages: str, page: str) -> None:
+def render(study: dict[str, Any], tables: dict[str, str], languages: str, plan: str, page: str) -> None:
     """Write the page and its main figures beside it. `study` holds the plain settings and the expected cells."""
+    known, settings = load_languages(Path(languages)), contrast_settings(study["analysis"])
     frames = {name: read_table(Path(path)) for name, path in tables.items()}
     expected = pl.DataFrame(study["cells"], orient="row", schema=list(CELL))
     done = completeness(expected, frames["scores"]).rename({"n_languages": "languages"})
     of_main = pl.col("arm") == MAIN
     counts = {target: len(codes) for target, codes in study["target_languages"].items()}
     inputs = ReportInputs(
-        study=study,
-        answer=answer(frames["contrasts"], primary(frames["gains"]), contrast_settings(study)),
+        study={**study, "confidence": settings.confidence},
+        answer=answer(frames["contrasts"], split_gains(frames["gains"])[0], settings),
         scores=frames["scores"].filter(of_main),
         gains=frames["gains"].filter(of_main),
         contrasts=frames["contrasts"],
         runs=frames["runs"],
-        languages=load_languages(Path(languages)),
+        languages=known,
+        resource=settings.levels(known),
+        plan=plan_sentence(Path(plan), study["plan"]),
         completeness=done.filter(of_main).with_columns(
             expected_languages=pl.col("target").replace_strict(counts, return_dtype=pl.Int64)
         ),
@@ -75,13 +96,15 @@ def provenance(runs: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def answer_lines(settings: dict[str, Any], gains: Path, contrasts: Path) -> str:
-    """The answer in words and the table of at most ten lines, for a terminal."""
-    found = read_table(contrasts)
+def answer_lines(analysis: dict[str, Any], current_plan: dict[str, Any], results: Path) -> str:
+    """The answer in words, whether it is as planned, and the table of at most ten lines, for a terminal."""
+    found, settings = read_table(results / "contrasts.parquet"), contrast_settings(analysis)
+    planned = plan_sentence(results / PLAN, current_plan)
     rows = [
-        ("contrast (points)", "estimate", f"{settings['confidence']:.0%} interval", "p", "from"),
-        *answer_table(found),
+        ("contrast (points)", "estimate", f"{100 * settings.confidence:g}% interval", "p", "from"),
+        *answer_table(found, settings),
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([answer(found, primary(read_table(gains)), contrast_settings(settings)), "", *lines])
+    said = answer(found, split_gains(read_table(results / "gains.parquet"))[0], settings)
+    return "\n".join([said, planned, "", *lines])

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from xlift.artifacts import holds, publishing, read_manifest
+from xlift.artifacts import fingerprint, holds, publishing, read_manifest
 from xlift.contrasts.gains import SCORE_KEY
 from xlift.errors import UserError
 from xlift.metrics import score_predictions
@@ -64,7 +64,7 @@ def score_cell(
         shared_data=pl.lit(specification["shared_data"]),
     ).sort(SCORE_KEY)
     with publishing(Path(scores)) as temporary:
-        table.write_parquet(temporary)
+        table.write_parquet(temporary, metadata={"fingerprint": fingerprint(specification)})
 
 
 def before_target(

@@ -39,6 +39,7 @@ SECONDS: Mapping[str, float] = {
     "score_cell": 2.0,
     "collect_scores": 2.0,
     "collect_runs": 2.0,
+    "plan_analysis": 1.0,
     "estimate_contrasts": 5.0,
     "render_report": 10.0,
     "all": 0.0,

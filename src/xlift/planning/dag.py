@@ -49,8 +49,9 @@ def study_jobs(grid: Grid) -> list[Job]:
     made = _Builder(grid)
     encoder = made.add(Job("prepare_encoder", "encoder/manifest.json", fingerprint(grid.encoder_specification())))
     data, encoded = _preparations(made, encoder)
+    plan = made.add(Job("plan_analysis", "analysis_plan.json", None))
     runs = _intermediates(made, encoder, data, encoded)
-    targets, scores = _cells(made, encoder, data, encoded, runs)
+    targets, scores = _cells(made, encoder, data, encoded, runs, plan)
     table = made.add(Job("collect_scores", "scores.parquet", None, tuple(scores)))
     everything = [index for index, job in enumerate(made.jobs) if job.rule in ("train_trunk", "train_intermediate")]
     all_runs = made.add(Job("collect_runs", "runs.parquet", None, (*everything, *targets)))
@@ -103,6 +104,7 @@ def _cells(
     data: dict[str, int],
     encoded: dict[tuple[str, int], int],
     runs: dict[tuple[str, str, int], int],
+    plan: int,
 ) -> tuple[list[int], list[int]]:
     """Target runs, predictions and scores; the indices of the first and the last."""
     grid = made.grid
@@ -123,7 +125,7 @@ def _cells(
         job = Job("predict_cell", f"predictions/{path}.parquet", stamp, last, prepared, cell.intermediate, cell)
         needs = (made.add(job), *dict.fromkeys((*before, *last)))
         stamp = grid.stamp("score", cell).fingerprint
-        job = Job("score_cell", f"scores/{path}.parquet", None, needs, (), cell.intermediate, cell)
+        job = Job("score_cell", f"scores/{path}.parquet", None, needs, (plan,), cell.intermediate, cell)
         scores.append(made.add(job))
     return targets, scores
 

@@ -14,7 +14,7 @@ from xlift.planning.costs import CostModel, Estimate, chosen_device
 from xlift.planning.dag import Job, count_by_rule, outstanding, study_jobs
 from xlift.planning.evidence import Evidence, read_evidence, studies_at_hand
 from xlift.planning.scheduling import list_schedule, longest_chain
-from xlift.study import HubEncoder
+from xlift.settings import HubEncoder
 from xlift.training.cost import EncoderShape
 
 PACKAGED = EncoderShape(layers=12, hidden=384, intermediate=1536)

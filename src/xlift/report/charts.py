@@ -180,7 +180,7 @@ def heat_spec(inputs: ReportInputs) -> Spec | None:
     """Mean gain over seeds by language and (intermediate task, budget); the parameter `target` chooses the
     target.
 
-    Languages stand by stratum, then by GiB; a missing mean is a dash without colour.
+    Languages stand by stratum, then by size; a missing mean is a dash without colour.
     """
     gains = gain_by_cell(inputs).rows(named=True)
     known = sorted(abs(row["gain"]) for row in gains if row["gain"] is not None)
@@ -192,8 +192,8 @@ def heat_spec(inputs: ReportInputs) -> Spec | None:
     groups: dict[str, list[str]] = {group: [] for group in GROUPS}
     for iso2 in ordered_languages(inputs):
         language = inputs.languages[iso2]
-        size = "" if language.cc100_gib is None else f" · {language.cc100_gib:g}"
-        names[iso2] = f"{language.name} ({iso2}){size}"
+        size = inputs.resource.sizes.get(iso2)
+        names[iso2] = f"{language.name} ({iso2})" + ("" if size is None else f" · {size:.4g}")
         groups[group_of(inputs, iso2)].append(names[iso2])
     headings = [group.upper() for group in GROUPS if groups[group]]
     for group in GROUPS:
@@ -299,17 +299,16 @@ def _is_free(box: Box, taken: list[Box], width: float) -> bool:
 
 
 def _slope_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """A row a dot of the slope figure; `x` is log2 GiB, and for unseen languages a place left of all "
-    "others."""
+    """A row a dot of the slope figure; `x` is the resource level, for unseen languages a place left of all."""
     found = [row for row in slopes(inputs).rows(named=True) if row["slope"] is not None]
     rows = []
     for row in found:
         language, group = inputs.languages[row["language"]], group_of(inputs, row["language"])
         if group == "source":
             continue
-        size = None if group == "unseen" else language.cc100_gib
-        shown = "not in pretraining" if size is None else f"{size:g}"
-        x = None if size is None else math.log2(size)
+        size = inputs.resource.sizes.get(row["language"])
+        shown = "not in pretraining" if size is None else f"{size:.4g}"
+        x = None if size is None else size if inputs.resource.measure.is_class else math.log2(size)
         rows.append({**row, "group": group, "name": language.name, "shown": shown, "x": x, "seen": x is not None})
     return rows
 
@@ -335,7 +334,7 @@ def _place_rows(rows: list[dict[str, Any]]) -> tuple[float, float, list[float]]:
 
 
 def slope_spec(inputs: ReportInputs) -> Spec | None:
-    """Gain per doubling against GiB of CC-100, a dot a language but English; unseen ones at the left."""
+    """Gain per doubling against the resource level, a dot a language but English; unseen ones at the left."""
     rows = _slope_rows(inputs)
     if not rows:
         return None
@@ -343,13 +342,17 @@ def slope_spec(inputs: ReportInputs) -> Spec | None:
     schema: Schema = dict.fromkeys(("target", "name", "group", "shown", "side"), pl.String)
     schema |= {"seen": pl.Boolean, "x": pl.Float64, "slope": pl.Float64}
     unseen = ticks[0] if not all(row["seen"] for row in rows) else left
-    label = f"datum.value <= {unseen} ? 'unseen' : format(pow(2, datum.value), '.3~r')"
-    x = alt.X("x:Q", title="GiB of CC-100 (log scale)").axis(values=ticks, labelExpr=label, grid=False)
+    measure = inputs.resource.measure
+    value = "datum.value" if measure.is_class else "pow(2, datum.value)"
+    label = f"datum.value <= {unseen} ? 'unseen' : format({value}, '.3~r')"
+    x = alt.X("x:Q", title=measure.unit if measure.is_class else f"{measure.unit} (log scale)").axis(
+        values=ticks, labelExpr=label, grid=False
+    )
     x = x.scale(domain=[left, right], nice=False)
     y = alt.Y("slope:Q", title="gain per doubling of budget, points")
     groups = {row["group"] for row in rows}
     legend = alt.Legend(orient="top", title=None, symbolSize=80, values=[g for g in STRATA if g in groups])
-    tooltip = [alt.Tooltip("name:N", title="language"), alt.Tooltip("shown:N", title="GiB of CC-100")]
+    tooltip = [alt.Tooltip("name:N", title="language"), alt.Tooltip("shown:N", title=measure.unit)]
     tooltip.append(alt.Tooltip("slope:Q", title="per doubling", format="+.3f"))
     for row in rows:
         row["slope"] = round(row["slope"], 4)

@@ -50,7 +50,7 @@ TEXTS = {
     ),
     "heat": (
         "Gain by language, intermediate task and budget",
-        "Mean over seeds; behind a language's name stand its GiB of CC-100. A dash is a mean that is missing "
+        "Mean over seeds; behind a language's name stands its size. A dash is a mean that is missing "
         "because a cell is; it is never taken over the rest. Colours saturate at the 98th percentile.",
         "Heat map of gain: languages in rows by stratum, intermediate tasks and budgets in columns.",
     ),

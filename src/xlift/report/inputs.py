@@ -15,7 +15,8 @@ import polars as pl
 
 from xlift.catalog import NONE
 from xlift.errors import UserError
-from xlift.languages import SOURCE_LANGUAGE, STRATA, Language, stratum
+from xlift.languages import SOURCE_LANGUAGE, STRATA, Language
+from xlift.resource import Resource
 
 ALL_TARGETS = ""
 """The key of the mean over every target of the study, beside the targets' names."""
@@ -26,11 +27,11 @@ GROUPS = (*STRATA, "source")
 class ReportInputs:
     """Everything the page is made of; the same inputs give the same bytes.
 
-    study: plain settings `name`, `encoder`, `intermediates`, `budgets`, `seeds`, `targets`, `languages`,
-    `low_below`,
-    `high_from` (GiB); optionally `confidence` (of the intervals, 0.95) and `target_languages`, target ->
-    languages, where the languages a target should have are not simply those it has scores for. scores,
-    gains, contrasts, runs: the study's tables. completeness: one row a cell
+    study: plain settings `name`, `encoder`, `intermediates`, `budgets`, `seeds`, `targets`, `languages`;
+    optionally `confidence` (of the intervals, 0.95) and `target_languages`, target -> languages, where the
+    languages a target should have are not simply those it has scores for. resource: the levels that the contrasts
+    used. plan: whether the analysis is as planned, in a sentence. scores, gains, contrasts, runs: the study's
+    tables. completeness: one row a cell
     (target, intermediate, budget, seed, present, languages, expected_languages). provenance: versions,
     hardware and the like, free of dates.
     """
@@ -42,6 +43,8 @@ class ReportInputs:
     contrasts: pl.DataFrame
     runs: pl.DataFrame
     languages: Mapping[str, Language]
+    resource: Resource
+    plan: str
     completeness: pl.DataFrame
     provenance: Mapping[str, Any]
 
@@ -67,8 +70,8 @@ class ReportInputs:
 
 
 def parse_scope(scope: str) -> dict[str, str]:
-    """ "budget=1;target=xnli" -> {"budget": "1", "target": "xnli"}; "all" -> {}."""
-    parts = (part.partition("=") for part in scope.split(";") if "=" in part)
+    """ "budget=1;target=xnli" -> {"budget": "1", "target": "xnli"}; "all" -> {}; "shared" -> {"shared": ""}."""
+    parts = (part.partition("=") for part in scope.split(";") if part.strip() not in ("", "all"))
     return {key.strip(): value.strip() for key, _, value in parts}
 
 
@@ -96,7 +99,7 @@ def group_of(inputs: ReportInputs, iso2: str) -> str:
         )
     if iso2 == SOURCE_LANGUAGE:
         return "source"
-    return stratum(inputs.languages[iso2], inputs.study["low_below"], inputs.study["high_from"])
+    return inputs.resource.strata[iso2]
 
 
 def expected_pairs(inputs: ReportInputs) -> pl.DataFrame:
@@ -110,11 +113,11 @@ def expected_pairs(inputs: ReportInputs) -> pl.DataFrame:
 
 
 def ordered_languages(inputs: ReportInputs) -> list[str]:
-    """The study's languages by stratum, then by GiB of CC-100, then by code."""
+    """The study's languages by stratum, then by size, then by code."""
     codes = set(expected_pairs(inputs)["language"]) | {str(code) for code in inputs.study["languages"]}
 
     def place(iso2: str) -> tuple[int, float, str]:
-        return GROUPS.index(group_of(inputs, iso2)), inputs.languages[iso2].cc100_gib or 0.0, iso2
+        return GROUPS.index(group_of(inputs, iso2)), inputs.resource.sizes.get(iso2, 0.0), iso2
 
     return sorted(codes, key=place)
 

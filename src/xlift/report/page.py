@@ -18,6 +18,7 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from xlift.report.contrast_tables import contrast_table, headlines, method_table, sensitivity_table
 from xlift.report.figures import Figure, build_figures, theme, write_figures
 from xlift.report.inputs import ReportInputs, default_target, gain_by_cell, targets_shown
 from xlift.report.run_tables import (
@@ -29,12 +30,9 @@ from xlift.report.run_tables import (
 )
 from xlift.report.tables import (
     budget_label,
-    contrast_table,
-    headlines,
     heat_table,
     language_table,
     number,
-    scale_table,
     strata_table,
     target_title,
 )
@@ -52,7 +50,8 @@ def render_page(inputs: ReportInputs) -> str:
         "heat": heat_table(inputs),
         "languages": language_table(inputs),
         "contrasts": contrast_table(inputs.contrasts),
-        "scales": scale_table(inputs.contrasts),
+        "methods": method_table(inputs.contrasts),
+        "sensitivity": sensitivity_table(inputs.contrasts),
         "completeness": completeness_table(inputs),
         "collapsed": collapsed_table(inputs.runs),
         "run_groups": run_groups_table(inputs.runs),
@@ -74,7 +73,8 @@ def render_page(inputs: ReportInputs) -> str:
         answer=[line for line in inputs.answer.splitlines() if line.strip()],
         headlines=headlines(inputs),
         confidence=inputs.confidence,
-        several_scales=inputs.contrasts["scale"].n_unique() > 1,
+        several_methods=inputs.contrasts.select("scale", "method").n_unique() > 1,
+        plan=inputs.plan,
         figures={figure.key: figure for figure in figures},
         figure_data=embedded_json(figure_data(figures)),
         libraries=Markup(libraries()),
@@ -129,8 +129,14 @@ def settings(inputs: ReportInputs) -> list[tuple[str, str]]:
         ("seeds", ", ".join(str(seed) for seed in study["seeds"])),
         ("target tasks", ", ".join(inputs.targets)),
         ("languages", f"{len(study['languages'])}: {', '.join(str(code) for code in study['languages'])}"),
-        ("low, high", f"below {study['low_below']:g} GiB, from {study['high_from']:g} GiB of CC-100"),
+        ("low, high", "below {}, from {}".format(*_bounds(inputs))),
     ]
+
+
+def _bounds(inputs: ReportInputs) -> tuple[str, str]:
+    """The bounds of low and high in words."""
+    measure = inputs.resource.measure
+    return measure.amount(measure.low_below), measure.amount(measure.high_from)
 
 
 def run_totals(inputs: ReportInputs) -> list[tuple[str, str]]:
@@ -170,19 +176,22 @@ def flat_facts(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
 def limits(inputs: ReportInputs) -> list[str]:
     """How to read the page and what it cannot say, for this study."""
     study = inputs.study
-    low, high = f"{study['low_below']:g} GiB", f"{study['high_from']:g} GiB"
+    low, high = _bounds(inputs)
     notes = [
         "A gain is the score of a cell minus the baseline's (no intermediate task) at the same target, "
         "language and seed, in points of the target's primary metric. English, the source of all training "
         "data, is in no average.",
-        f"Strata follow the encoder's pretraining text: low is below {low} of CC-100, high from {high}, mid "
-        "between; unseen languages were not in XLM-R's pretraining and are a stratum of their own.",
+        f"Strata are cut by resource level: low is below {low}, high from {high}, mid between; unseen languages were "
+        "not in the encoder's pretraining, or have no text in this measure, and are a stratum of their own.",
         "The study is observational in language: budgets are assigned, resource levels are not. Script, "
         "language family, tokenisation and test sets differ with the resource level, so a contrast never "
         "says “because low-resource”.",
         "Points are the primary scale. They can disagree with chance-corrected logits and relative error "
-        "reduction, since a low score has more headroom: where the contrasts hold other scales, these stand "
-        "beside them.",
+        "reduction, since a low score has more headroom: these stand beside them.",
+        "The clustered method is primary. The crossed mixed model, the bootstrap over languages and runs, and the "
+        "permutation of resource levels (within scripts for β) ask the same of the same gains with other "
+        "assumptions; “tost” rows test whether the effect is smaller than the smallest of interest, with the interval "
+        "that belongs to that test.",
         "Two-way clustered intervals treat languages and training runs as the units that vary. Intervals of "
         "single targets or intermediate tasks are exploratory; p values are adjusted within their set.",
         "Maps and tables by language describe; they are means over the seeds without an interval. A mean "

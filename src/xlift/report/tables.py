@@ -29,11 +29,11 @@ from xlift.report.inputs import (
 DASH = "–"
 
 ESTIMANDS: Mapping[str, str] = {
-    "beta_per_doubling": "gain per doubling of budget, for one SD more log2 CC-100 (β)",
+    "beta_per_doubling": "gain per doubling of budget, for one SD more resource (β)",
     "low_minus_high": "low − high: difference in gain",
     "low_minus_high_per_doubling": "low − high: difference in gain per doubling of budget",
     "unseen_minus_rest_per_doubling": "unseen − rest: difference in gain per doubling of budget",
-    **{f"gain_{name}": f"gain, {name} languages" for name in STRATA},
+    **{f"gain_{name}": f"gain, {name} languages" for name in (*STRATA, "all")},
 }
 
 
@@ -122,7 +122,7 @@ def _language_order(inputs: ReportInputs, target: str) -> list[str]:
 
 
 def language_table(inputs: ReportInputs) -> Table:
-    """Per target and language: stratum, GiB, test examples, baseline score, gain by budget, per doubling."""
+    """Per target and language: stratum, size, test examples, baseline score, gain by budget, per doubling."""
     gains = _lookup(gain_by_budget(inputs), ["target", "language", "budget"], "gain")
     slope = _lookup(slopes(inputs), ["target", "language"], "slope")
     primary = inputs.scores.filter(pl.col("is_primary"))
@@ -151,14 +151,14 @@ def language_table(inputs: ReportInputs) -> Table:
                 Cell(f"{language.name} ({iso2})"),
                 Cell(target_title(target), css="which"),
                 Cell(group, GROUPS.index(group), f"group {group}"),
-                numeric_cell(language.cc100_gib, 1),
+                numeric_cell(inputs.resource.sizes.get(iso2), 1),
                 numeric_cell(counts.get((target, iso2)), 0),
                 numeric_cell(baseline.get((target, iso2)), 1),
                 *(numeric_cell(gains.get((target, iso2, b)), 2, signed=True) for b in inputs.budgets),
                 numeric_cell(slope.get((target, iso2)), 2, signed=True),
             ]
             rows.append(Row(tuple(cells), target))
-    columns = ("language", "target", "stratum", "CC-100 GiB", "test examples", "baseline score")
+    columns = ("language", "target", "stratum", inputs.resource.measure.unit, "test examples", "baseline score")
     budgets = tuple(f"gain {budget_label(b)}" for b in inputs.budgets)
     numeric = (False, False, False, *[True] * (len(budgets) + 4))
     return Table("Gain by language", (*columns, *budgets, "per doubling"), numeric, tuple(rows))
@@ -193,8 +193,8 @@ def strata_table(inputs: ReportInputs) -> Table:
     """The numbers of the main figure: gain by stratum and budget with its interval."""
     rows = []
     for name in STRATA:
-        for row in sorted(contrast_rows(inputs.contrasts, f"gain_{name}", ["budget"]), key=_budget_of):
-            budget = _budget_of(row)
+        for row in sorted(contrast_rows(inputs.contrasts, f"gain_{name}", ["budget"]), key=budget_of):
+            budget = budget_of(row)
             rows.append(
                 Row(
                     (
@@ -212,7 +212,8 @@ def strata_table(inputs: ReportInputs) -> Table:
     )
 
 
-def _budget_of(row: Mapping[str, Any]) -> float:
+def budget_of(row: Mapping[str, Any]) -> float:
+    """The budget of a contrast's scope."""
     return float(row["where"]["budget"])
 
 
@@ -234,92 +235,6 @@ def estimand_title(estimand: str) -> str:
 
 def scope_title(scope: str) -> str:
     """ "budget=1;target=xnli" -> "×1, target xnli"; no part -> "all cells"."""
-    parts = [budget_label(float(v)) if k == "budget" else f"{k} {v}" for k, v in parse_scope(scope).items()]
+    parsed = parse_scope(scope).items()
+    parts = [budget_label(float(v)) if k == "budget" else f"{k.replace('_', ' ')} {v}".strip() for k, v in parsed]
     return ", ".join(parts) or ("all cells" if scope in ("", "all") else scope)
-
-
-def contrast_table(contrasts: pl.DataFrame) -> Table:
-    """Every contrast, on every scale and by every method, in the order of contrasts.parquet."""
-    rows = tuple(
-        Row(
-            (
-                Cell(estimand_title(row["estimand"])),
-                Cell(scope_title(row["scope"])),
-                Cell(row["scale"]),
-                Cell(row["method"]),
-                numeric_cell(row["estimate"], 3, signed=True),
-                Cell(interval(row), row["ci_low"]),
-                Cell(p_value(row["p"]), row["p"]),
-                Cell(p_value(row["p_adjusted"]), row["p_adjusted"]),
-                numeric_cell(row["n_languages"], 0),
-                numeric_cell(row["n_runs"], 0),
-                Cell(row["note"] or ""),
-            )
-        )
-        for row in contrasts.iter_rows(named=True)
-    )
-    columns = (
-        "estimand",
-        "scope",
-        "scale",
-        "method",
-        "estimate",
-        "interval",
-        "p",
-        "p adjusted",
-        "languages",
-        "runs",
-        "note",
-    )
-    return Table("All contrasts", columns, (*[False] * 4, *[True] * 6, False), rows)
-
-
-def scale_table(contrasts: pl.DataFrame) -> Table:
-    """The contrasts over all cells (every target, every intermediate task), scale beside scale."""
-    overall = contrasts.filter(pl.col("estimand").str.ends_with("per_doubling") & (pl.col("scope") == "all"))
-    names = overall["estimand"].unique(maintain_order=True).to_list()
-    keep = (
-        0,
-        2,
-        3,
-        4,
-        5,
-        6,
-        7,
-    )  # neither scope, which is the same, nor counts and notes, which "all contrasts" has
-    tables = [contrast_table(overall.filter(pl.col("estimand") == name)) for name in names]
-    rows = tuple(Row(tuple(row.cells[k] for k in keep)) for table in tables for row in table.rows)
-    whole = contrast_table(contrasts.clear())
-    columns, numeric = tuple(whole.columns[k] for k in keep), tuple(whole.numeric[k] for k in keep)
-    return Table("The same contrasts on every scale", columns, numeric, rows)
-
-
-def headlines(inputs: ReportInputs) -> list[dict[str, str]]:
-    """The few numbers beside the answer: label, value, interval and p as text."""
-    wanted: tuple[tuple[str, list[str]], ...] = (
-        ("beta_per_doubling", []),
-        ("low_minus_high_per_doubling", []),
-        ("low_minus_high", ["budget"]),
-        ("unseen_minus_rest_per_doubling", []),
-    )
-    found = []
-    for estimand, keys in wanted:
-        rows = contrast_rows(inputs.contrasts, estimand, keys)
-        if not rows:
-            continue
-        row = max(rows, key=_budget_of) if keys else rows[0]
-        place = f" at {budget_label(_budget_of(row))}" if keys else ""
-        adjusted = row["p_adjusted"] is not None
-        p = p_value(row["p_adjusted"] if adjusted else row["p"])
-        relation = p if p.startswith("<") else f"= {p}"
-        name = "p (adjusted)" if adjusted else "p"
-        found.append(
-            {
-                "label": estimand_title(estimand) + place,
-                "value": number(row["estimate"], signed=True),
-                "interval": interval(row),
-                "p": "" if p == DASH else f"{name} {relation}",
-                "note": row["note"] or "",
-            }
-        )
-    return found

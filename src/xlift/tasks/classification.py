@@ -23,6 +23,7 @@ class Classification(Family):
 
     name = "classification"
     columns: ClassVar[Mapping[str, pl.DataType]] = {"text_a": pl.String(), "text_b": pl.String(), "label": pl.String()}
+    text_columns = ("text_a", "text_b")
 
     def check_values(self, frame: pl.DataFrame, task: Task) -> None:
         for value in sorted(set(frame["label"])):

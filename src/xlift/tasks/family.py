@@ -28,6 +28,8 @@ class Family(ABC):
     name: str
     columns: ClassVar[Mapping[str, pl.DataType]]
     """The family's own columns of prepared examples."""
+    text_columns: ClassVar[tuple[str, ...]] = ()
+    """Those of them that hold text in the example's language, and in no other."""
     whole_batch = False
     """Whether the loss needs all sequences of an optimiser step in one forward pass."""
     outputs_by_token = False

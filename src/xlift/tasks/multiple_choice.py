@@ -27,6 +27,7 @@ class MultipleChoice(Family):
         "choices": pl.List(pl.String()),
         "label": pl.String(),
     }
+    text_columns = ("prompt", "choices")
 
     def check_values(self, frame: pl.DataFrame, task: Task) -> None:
         for identifier, choices, label in frame.select("id", "choices", "label").iter_rows():

@@ -36,6 +36,7 @@ class Span(Family):
         "answers": pl.List(pl.String()),
         "answer_starts": pl.List(pl.Int64()),
     }
+    text_columns = ("context", "question")
 
     def check_values(self, frame: pl.DataFrame, task: Task) -> None:
         for identifier, context, answers, starts in frame.select(

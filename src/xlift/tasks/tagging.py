@@ -26,6 +26,7 @@ class Tagging(Family):
     name = "tagging"
     outputs_by_token = True
     columns: ClassVar[Mapping[str, pl.DataType]] = {"tokens": pl.List(pl.String()), "tags": pl.List(pl.String())}
+    text_columns = ("tokens",)
 
     def check_values(self, frame: pl.DataFrame, task: Task) -> None:
         for identifier, words, tags in frame.select("id", "tokens", "tags").iter_rows():

@@ -1,0 +1,222 @@
+"""How small an effect a grid can detect: the primary test's power from variances, without simulating.
+
+The estimate is a weighted sum of gains, so its variance is a sum over components: each one's variance times the squared
+sums of weights and loadings over its units. The test is the two-way clustered t test of `clustered.py`, with the
+degrees of freedom that these variances give it, and power is that of a noncentral t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy import optimize, stats
+
+from xlift.contrasts import clustered
+from xlift.contrasts.clustered import FloatArray, IntArray, pair_codes
+from xlift.contrasts.mixed import SlopeData, fit_slope
+from xlift.contrasts.reml import CHECKPOINT, LANGUAGE, NOISE, PAIR, TARGET, TARGET_RUN, TASK
+from xlift.contrasts.structure import Grid, Spreads, build_grid
+from xlift.contrasts.table import ContrastSettings, GainTable
+from xlift.languages import Language
+from xlift.resource import Resource
+
+POWER = 0.8
+FEWEST_SEEDS = 3
+BETA, LOW_HIGH = "beta_per_doubling", "low_minus_high_per_doubling"
+SCHEMA = {
+    "estimand": pl.String, "change": pl.String, "n_intermediates": pl.Int64, "n_budgets": pl.Int64,
+    "doublings": pl.Float64, "n_seeds": pl.Int64, "n_runs": pl.Int64, "planned": pl.Boolean, "se": pl.Float64,
+    "degrees_of_freedom": pl.Float64, "smallest_effect": pl.Float64, "note": pl.String,
+}  # fmt: skip
+
+
+_PILOT = {
+    "language_slope": LANGUAGE,
+    "target_language_slope": TARGET,
+    "task_language_slope": TASK,
+    "pair_language_slope": PAIR,
+    "checkpoint_tilt": CHECKPOINT,
+    "target_run_tilt": TARGET_RUN,
+    "noise": NOISE,
+}
+"""Components of the mixed model that a slope's precision is made of."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Expected standard error of an estimate and degrees of freedom of its test."""
+
+    standard_error: float
+    degrees_of_freedom: float
+
+    def power(self, effect: float, confidence: float) -> float:
+        """Probability that the two-sided test at 1 - confidence rejects "no effect"."""
+        limit = float(stats.t.ppf(0.5 + confidence / 2, self.degrees_of_freedom))
+        shift = effect / self.standard_error
+        # The far tail is nil where it is not computed: scipy's noncentral t underflows there.
+        tails = (
+            stats.nct.sf(limit, self.degrees_of_freedom, shift),
+            stats.nct.cdf(-limit, self.degrees_of_freedom, shift),
+        )
+        return float(sum(np.nan_to_num(tail) for tail in tails))
+
+    def smallest_effect(self, confidence: float, power: float = POWER) -> float:
+        """The effect that is detected with that power."""
+        high = self.standard_error
+        while self.power(high, confidence) < power:
+            high *= 2
+        found = optimize.brentq(lambda effect: self.power(effect, confidence) - power, 0.0, high, xtol=1e-12)
+        return float(found)
+
+
+def precision(grid: Grid, spreads: Spreads, estimand: str) -> Precision | str:
+    """What a grid's slopes give for `beta_per_doubling` or `low_minus_high_per_doubling`, or why nothing."""
+    if estimand == BETA:
+        relevant, moderator = np.isfinite(grid.z), np.nan_to_num(grid.z)
+    else:
+        relevant, moderator = np.isin(grid.strata, ("low", "high")), (grid.strata == "low").astype(np.float64)
+    part = grid.within(relevant)
+    if not part.target.size:
+        return "no such language"
+    design = clustered.slope_design(part.pair, pair_codes(part.pair, part.language), part.x, moderator[part.language])
+    if not design.identified:
+        return "not identified"
+    if np.unique(part.seed).size < FEWEST_SEEDS:
+        return f"fewer than {FEWEST_SEEDS} seeds: no test"
+    parts = (
+        (_variance(_language_terms(part, spreads), design.weights), part.language),
+        (_variance(_run_terms(part, spreads), design.weights), part.checkpoint),
+    )
+    # The noise of cells is in both sums.
+    noise = _variance(_noise_terms(part, spreads), design.weights)
+    degrees = [clustered.design_degrees(design, codes) for _, codes in parts]
+    if min(degrees) == 0:
+        return "rests on a single language or checkpoint: no test"
+    total = sum(value for value, _ in parts) + noise
+    pooled = clustered.pooled_degrees([(value + noise, own) for (value, _), own in zip(parts, degrees, strict=True)])
+    return Precision(float(np.sqrt(total)), pooled)
+
+
+Term = tuple[float, FloatArray, tuple[IntArray, ...]]
+"""A standard deviation, its loading in each row, and the codes of its units."""
+
+
+def _language_terms(grid: Grid, spreads: Spreads) -> Iterator[Term]:
+    yield spreads.language_slope, grid.x, (grid.language,)
+    yield spreads.target_language_slope, grid.x, (grid.target, grid.language)
+    yield spreads.task_language_slope, grid.x, (grid.intermediate, grid.language)
+    yield spreads.pair_language_slope, grid.x, (grid.pair, grid.language)
+
+
+def _run_terms(grid: Grid, spreads: Spreads) -> Iterator[Term]:
+    tilt = grid.tilt[grid.language]
+    yield spreads.checkpoint_tilt, tilt, (grid.checkpoint,)
+    yield spreads.target_run_tilt, tilt, (grid.target, grid.checkpoint)
+    yield spreads.baseline_tilt, tilt, (grid.target, grid.seed)
+
+
+def _noise_terms(grid: Grid, spreads: Spreads) -> Iterator[Term]:
+    one = np.ones_like(grid.x)
+    yield spreads.noise, one, (grid.target, grid.checkpoint, grid.language)
+    yield spreads.noise, one, (grid.target, grid.seed, grid.language)  # of the baseline
+
+
+def _variance(terms: Iterator[Term], weights: FloatArray) -> float:
+    total = 0.0
+    for spread, loading, codes in terms:
+        units = codes[0]
+        for other in codes[1:]:
+            units = pair_codes(units, other)
+        total += spread**2 * float(np.sum(np.bincount(units, weights * loading) ** 2))
+    return total
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What of a study decides its precision."""
+
+    targets: Mapping[str, Sequence[str]]  # languages of each
+    n_trained_targets: int  # the rest is evaluated without training
+    n_intermediates: int
+    log2_budgets: tuple[float, ...]
+    n_seeds: int
+
+    @property
+    def n_runs(self) -> int:
+        """Training runs: intermediate ones, and those of the targets after them and after none."""
+        intermediate = self.n_intermediates * len(self.log2_budgets) * self.n_seeds
+        return intermediate + self.n_trained_targets * (intermediate + self.n_seeds)
+
+
+def power_table(layout: Layout, levels: Resource, spreads: Spreads, confidence: float) -> pl.DataFrame:
+    """Smallest detectable effects of a layout and of others that differ from it in one thing; columns `SCHEMA`.
+
+    `change` is what differs: "seeds", "budgets" (as many, evenly spaced in log2 over the same range), "range" (one or
+    two more budgets, each twice the largest), "intermediates"; the planned layout is in each. Rows are sorted by
+    estimand, change and size. Effects are in points per doubling, for beta per standard deviation of the resource.
+    """
+    rows = []
+    for estimand in (BETA, LOW_HIGH):
+        for change, other in _alternatives(layout):
+            grid = build_grid(other.targets, levels, other.n_intermediates, other.log2_budgets, other.n_seeds)
+            found = precision(grid, spreads, estimand)
+            row = {
+                "estimand": estimand,
+                "change": change,
+                "n_intermediates": other.n_intermediates,
+                "n_budgets": len(other.log2_budgets),
+                "doublings": max(other.log2_budgets) - min(other.log2_budgets),
+                "n_seeds": other.n_seeds,
+                "n_runs": other.n_runs,
+                "planned": other == layout,
+                "note": found if isinstance(found, str) else "",
+            }
+            if isinstance(found, Precision):
+                row |= {
+                    "se": found.standard_error,
+                    "degrees_of_freedom": found.degrees_of_freedom,
+                    "smallest_effect": found.smallest_effect(confidence),
+                }
+            rows.append(row)
+    return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def _alternatives(layout: Layout) -> Iterator[tuple[str, Layout]]:
+    def having(n_intermediates: int, budgets: tuple[float, ...], n_seeds: int) -> Layout:
+        return Layout(layout.targets, layout.n_trained_targets, n_intermediates, budgets, n_seeds)
+
+    tasks, budgets, seeds = layout.n_intermediates, tuple(sorted(layout.log2_budgets)), layout.n_seeds
+    for n in sorted({3, 5, 10, seeds}):
+        yield "seeds", having(tasks, budgets if n != seeds else layout.log2_budgets, n)
+    if len(budgets) > 1:
+        for n in sorted({2, 3, 4, 6, 8, len(budgets)}):
+            spaced = tuple(float(value) for value in np.linspace(budgets[0], budgets[-1], n))
+            yield "budgets", having(tasks, layout.log2_budgets if n == len(budgets) else spaced, seeds)
+    for more in range(3):
+        wider = tuple(budgets[-1] + step for step in range(1, more + 1))
+        yield "range", having(tasks, (*layout.log2_budgets, *wider), seeds)
+    for n in sorted({1, 2, 3, 5, 10, tasks}):
+        yield "intermediates", having(n, layout.log2_budgets, seeds)
+
+
+def pilot_spreads(gains: pl.DataFrame, languages: Mapping[str, Language], settings: ContrastSettings) -> Spreads | str:
+    """Standard deviations estimated from gains at hand by the crossed mixed model, or why they cannot be.
+
+    What the pilot's grid cannot tell apart stays together in the component that more runs help least: with one
+    intermediate task, all that languages differ by is taken to be common to all intermediate tasks.
+    """
+    table = GainTable.read(gains, languages, settings)
+    rows = np.flatnonzero(np.isfinite(table.resource[table.language]) & np.isfinite(table.treated - table.baseline))
+    if not rows.size:
+        return "there are no gains of languages with a resource level"
+    checkpoint = pair_codes(pair_codes(table.intermediate, table.budget), table.seed)[rows]
+    codes = (table.target[rows], table.intermediate[rows], table.seed[rows], table.language[rows], checkpoint)
+    gain = (table.treated - table.baseline)[rows]
+    fit = fit_slope(SlopeData(gain, table.x[rows], *codes, np.nan_to_num(table.resource), settings.shared_trunk))
+    if fit.value is None:
+        return fit.note
+    found = {name: float(fit.components.get(component, 0.0)) ** 0.5 for name, component in _PILOT.items()}
+    return Spreads(**found)
