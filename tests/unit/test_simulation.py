@@ -231,8 +231,9 @@ def test_a_page_without_a_place_for_a_table_is_refused() -> None:
         simulation.with_tables("nothing", {"results": [], "spreads": {"usual": {}}})
     record = {
         "spreads": "usual", "n_intermediates": 1, "n_seeds": 3, "beta": 0.0, "estimand": BETA, "estimator": TWO_WAY,
-        "data_sets": 1000, "truth": 0.0, "first_estimate": 0.0, "mean_estimate": 0.01, "sd_estimate": 0.1, "mean_se": 0.09,
-        "rejected": 0.05, "rejected_error": 0.007, "covered": 0.95, "covered_error": 0.007, "median_degrees": 9.0,
+        "data_sets": 1000, "truth": 0.0, "first_estimate": 0.0, "mean_estimate": 0.01, "sd_estimate": 0.1,
+        "mean_se": 0.09, "rejected": 0.05, "rejected_error": 0.007, "covered": 0.95, "covered_error": 0.007,
+        "median_degrees": 9.0,
     }  # fmt: skip
     page = "".join(f"<!-- table: {name} -->\nold\n<!-- end -->\n" for name in ("level", "coverage", "power", "spreads"))
     filled = simulation.with_tables(page, {"results": [record], "spreads": {"usual": {"noise": 1.0}}})
