@@ -10,13 +10,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from xlift.blocks import Contrasts, Power
 from xlift.catalog import CATALOG, Task
 from xlift.study import (
-    Contrasts,
     Data,
     HubEncoder,
     PackagedEncoder,
-    Power,
     RecipeOverride,
     Study,
     Trainable,

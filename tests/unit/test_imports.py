@@ -19,6 +19,7 @@ ORDER = (
     ("artifacts",),
     ("catalog", "languages"),
     ("resource",),
+    ("blocks",),
     ("study",),
     ("analysis",),
     ("grid",),

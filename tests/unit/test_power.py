@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from xlift import cli
+from xlift.blocks import Power
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import pair_codes
 from xlift.contrasts.layout import XTREME_R
@@ -18,7 +19,6 @@ from xlift.contrasts.structure import Spreads, build_grid, draw_scores, gains_fr
 from xlift.contrasts.table import ContrastSettings
 from xlift.languages import load_languages
 from xlift.resource import resource_levels
-from xlift.study import Power
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = load_languages(ROOT / "config" / "languages.csv")

@@ -12,6 +12,7 @@ import vl_convert
 
 from xlift.analysis import analysis_settings
 from xlift.artifacts import publish_text, publishing
+from xlift.blocks import Power
 from xlift.catalog import CATALOG
 from xlift.contrasts.power import BETA, LOW_HIGH, POWER, Layout, pilot_spreads, power_table
 from xlift.contrasts.structure import Spreads
@@ -21,7 +22,7 @@ from xlift.jobs.report import contrast_settings
 from xlift.jobs.score import read_table
 from xlift.languages import load_languages
 from xlift.report.figures import static_svg
-from xlift.study import Power, Study
+from xlift.study import Study
 
 LANGUAGES = Path("config/languages.csv")
 FACETS = {"seeds": "n_seeds", "budgets": "n_budgets", "range": "doublings", "intermediates": "n_intermediates"}
