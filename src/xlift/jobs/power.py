@@ -14,7 +14,8 @@ from xlift.analysis import analysis_settings
 from xlift.artifacts import publish_text, publishing
 from xlift.blocks import Power
 from xlift.catalog import CATALOG
-from xlift.contrasts.power import BETA, LOW_HIGH, POWER, Layout, pilot_spreads, power_table
+from xlift.contrasts.power import POWER, Layout, pilot_spreads, power_table
+from xlift.contrasts.rows import BETA, LOW_HIGH
 from xlift.contrasts.structure import Spreads
 from xlift.errors import UserError
 from xlift.grid import Grid
