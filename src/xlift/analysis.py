@@ -16,13 +16,16 @@ from typing import Any
 
 from xlift.artifacts import fingerprint, publish_json
 from xlift.errors import UserError
-from xlift.resource import MEASURES, measure_of, pretraining_of, read_sizes
+from xlift.languages import SOURCE_LANGUAGE, Language
+from xlift.resource import MEASURES, Resource, measure_of, pretraining_of, read_sizes, resource_levels
 from xlift.settings import HubEncoder
 from xlift.study import Study
 
 ANALYSIS_VERSION = 1
 """Raise it when the estimator of a planned contrast changes: pages then say that the analysis changed."""
 PLAN = "analysis_plan.json"
+FEWEST_SEEDS = 3
+"""Fewer give an estimate without interval or p."""
 CONFIRMATORY = ("beta_per_doubling", "low_minus_high_per_doubling", "unseen_minus_rest_per_doubling")
 """Tested contrasts, primary first; in points, over all cells, by two-way clustered errors, adjusted by Holm."""
 
@@ -61,6 +64,29 @@ def analysis_plan(study: Study, target_languages: Mapping[str, Sequence[str]]) -
         "languages": {target: list(codes) for target, codes in target_languages.items()},
         **analysis_settings(study),
     }
+
+
+def doubts(study: Study, languages: Mapping[str, Language]) -> list[str]:
+    """What a study's own settings keep it from saying, in sentences; such a study may run, as a pilot does."""
+    said = []
+    if len(study.seeds) < FEWEST_SEEDS:
+        count = f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''}"
+        said.append(f"with {count} there are estimates but no intervals or p-values; list {FEWEST_SEEDS} seeds or more")
+    if len(study.budgets) < 2:
+        said.append("with one budget nothing can be said of more training; list another")
+    strata = study_levels(study, languages).strata
+    scored = {code for target in study.targets for code in study.target_languages(target)} - {SOURCE_LANGUAGE}
+    for name in ("low", "high"):
+        if name not in {strata.get(code) for code in scored}:
+            said.append(f"no scored language is {name}-resource, so low - high is not identified; add one to languages")
+    return said
+
+
+def study_levels(study: Study, languages: Mapping[str, Language]) -> Resource:
+    """The resource levels of a study; `UserError` where they make no sense, as `resource_levels` says."""
+    settings = analysis_settings(study)
+    names = ("low_below", "high_from", "pretraining", "own_sizes")
+    return resource_levels(languages.values(), settings["resource"], **{name: settings[name] for name in names})
 
 
 def write_plan(plan: Mapping[str, Any], results: Path) -> None:
@@ -108,14 +134,13 @@ def plan_to_write(plan: dict[str, Any], results: Path) -> dict[str, Any]:
 def plan_changes(planned: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """What differs between a plan and the settings now, one text a setting: "smallest_effect: 0.2 -> 0.5"."""
     changes = []
-    for name in [*planned, *(name for name in current if name not in planned)]:
+    for name in sorted({*planned, *current}):
         old, new = planned.get(name), current.get(name)
         if old == new:
             continue
         if isinstance(old, list) and isinstance(new, list):
-            parts = [
-                f"{sign}{item}" for sign, a, b in (("-", old, new), ("+", new, old)) for item in a if item not in b
-            ]
+            sides = (("-", old, new), ("+", new, old))
+            parts = [f"{sign}{_text(item)}" for sign, a, b in sides for item in a if item not in b]
             changes.append(f"{name}: {', '.join(parts) or 'another order'}")
         elif isinstance(old, dict) and isinstance(new, dict):
             # An added or removed target is told of once, under "targets".

@@ -69,14 +69,20 @@ def print_answer(config: Path) -> None:
 
 
 def check_studies(configs: list[Path]) -> None:
-    """Check each file as the workflow would, and say how large its grid is."""
+    """Check each file as the workflow would, and say how large its grid is and what it cannot say."""
+    from xlift.analysis import doubts
     from xlift.grid import Grid
+    from xlift.languages import load_languages
     from xlift.study import load_study
 
+    languages = load_languages(Path("config/languages.csv"))
     for config in configs:
-        grid = Grid(load_study(config), str(config))
+        study = load_study(config)
+        grid = Grid(study, str(config))
         targets = len(list(grid.target_runs()))
         print(f"{config}: {len(grid.intermediates)} intermediate runs, {targets} target runs, {len(grid.cells)} cells")
+        for doubt in doubts(study, languages):
+            print(f"{config}: {doubt}")
 
 
 def print_plan(config: Path, workers: int, device: str | None, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The languages of XTREME-R, how much pretraining text each has, and the resource strata made from it.
+"""The languages of XTREME-R and how much pretraining text each has.
 
 The table is `config/languages.csv`: CC-100 sizes from Conneau et al. (2020), classes from Joshi et al.
 (2020), Wikipedia sizes of 2020 and mC4 tokens. Only the standard library is used: the Snakefile imports it.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import csv
 import math
-import statistics
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,43 +157,3 @@ def _language(row: _Row) -> Language:
         in_xlmr=bool(row.choice("in_xlmr", range(2))),
         in_mbert=bool(row.choice("in_mbert", range(2))),
     )
-
-
-def stratum(language: Language, low_below: float = 2.0, high_from: float = 20.0) -> str:
-    """The resource stratum by GiB of CC-100: `low` below `low_below`, `high` from `high_from`, `mid` between.
-
-    A language without a size, or that XLM-R was not pretrained on, is `unseen`: a stratum of its own.
-    Raises UserError if the two bounds are not in order.
-    """
-    if not 0 < low_below <= high_from:
-        raise UserError(
-            f"The strata need 0 < low_below <= high_from, but low_below is {low_below:g} and high_from "
-            f"{high_from:g} GiB; change one of them."
-        )
-    if language.cc100_gib is None or not language.in_xlmr:
-        return "unseen"
-    if language.cc100_gib < low_below:
-        return "low"
-    return "high" if language.cc100_gib >= high_from else "mid"
-
-
-def standardised_resource(languages: Iterable[Language]) -> dict[str, float]:
-    """z of log2 GiB of CC-100 over the seen languages but English, by code: mean 0, population deviation 1.
-
-    English (the source) and unseen languages are left out; without any other the result is empty. Raises
-    UserError where z is not defined: fewer than two different sizes.
-    """
-    logs = {
-        language.iso2: math.log2(language.cc100_gib)
-        for language in sorted(languages, key=lambda language: language.iso2)
-        if language.iso2 != SOURCE_LANGUAGE and language.in_xlmr and language.cc100_gib is not None
-    }
-    if not logs:
-        return {}
-    if len(set(logs.values())) < 2:
-        raise UserError(
-            f"The resource level cannot be standardised: the pretrained languages ({', '.join(logs)}) all "
-            "have the same CC-100 size; add a language with another size."
-        )
-    mean, deviation = statistics.fmean(logs.values()), statistics.pstdev(logs.values())
-    return {iso2: (value - mean) / deviation for iso2, value in logs.items()}

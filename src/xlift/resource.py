@@ -119,13 +119,14 @@ def resource_levels(
             raise UserError(f"{measure}: language {language.iso2} is missing; add a line for it.")
         if size is not None:
             sizes[language.iso2] = size
+    z = _standardised(sizes, cut.is_class)
     strata = {language.iso2: _stratum(sizes.get(language.iso2), cut.low_below, cut.high_from) for language in known}
     for name, bound in (("low", f"below {cut.amount(cut.low_below)}"), ("high", f"from {cut.amount(cut.high_from)}")):
         if sizes and name not in strata.values():
             raise UserError(
                 f"contrasts: no language is {name}-resource, {bound}; change the bounds low_below and high_from."
             )
-    return Resource(cut, sizes, _standardised(sizes, cut.is_class), strata)
+    return Resource(cut, sizes, z, strata)
 
 
 def read_sizes(path: Path) -> dict[str, float | None]:

@@ -1,19 +1,16 @@
-"""The table of languages: reading it, its strata, and the standardised resource level."""
+"""The table of languages and how it is read."""
 
 from __future__ import annotations
 
 import csv
-import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from xlift.errors import UserError
-from xlift.languages import COLUMNS, STRATA, Language, load_languages, standardised_resource, stratum
+from xlift.languages import COLUMNS, load_languages
 
 TABLE = Path(__file__).parents[2] / "config" / "languages.csv"
 
@@ -31,10 +28,6 @@ GOOD = {
     "in_xlmr": "1",
     "in_mbert": "1",
 }
-
-
-def language(cc100_gib: float | None, iso2: str = "xx", in_xlmr: bool = True, joshi_class: int = 3) -> Language:
-    return Language(iso2, "xxx", "X", "F", "Latin", joshi_class, cc100_gib, 1.0, 1, 1.0, in_xlmr, in_mbert=True)
 
 
 def table(tmp_path: Path, *rows: dict[str, str], columns: tuple[str, ...] = COLUMNS) -> Path:
@@ -56,76 +49,6 @@ def test_the_table_holds_the_languages_of_xtreme_r() -> None:
     assert languages["qu"].mc4_btokens is None
     assert languages["qu"].in_xlmr is False
     assert languages["wo"].in_mbert is False
-
-
-def test_strata_of_the_table_counted_by_hand() -> None:
-    languages = load_languages(TABLE)
-    by_stratum = {name: sorted(code for code, each in languages.items() if stratum(each) == name) for name in STRATA}
-    # from the CSV: below 2 GiB; basque and burmese have exactly 2.0
-    assert by_stratum["low"] == ["af", "gu", "jv", "pa", "sw"]
-    assert by_stratum["unseen"] == ["ht", "qu", "wo", "yo"]
-    mid = "az bn et eu ka kk lt ml mr ms my ta te tl ur"
-    assert by_stratum["mid"] == mid.split()
-    assert len(by_stratum["high"]) == 50 - 5 - 4 - 15
-
-
-@pytest.mark.parametrize(
-    ("gib", "expected"), [(1.99, "low"), (2.0, "mid"), (19.9, "mid"), (20.0, "high"), (None, "unseen")]
-)
-def test_strata_at_their_bounds(gib: float | None, expected: str) -> None:
-    assert stratum(language(gib)) == expected
-
-
-def test_a_language_outside_the_pretraining_is_unseen_whatever_its_size() -> None:
-    assert stratum(language(50.0, in_xlmr=False)) == "unseen"
-
-
-def test_other_bounds_and_bounds_out_of_order() -> None:
-    assert stratum(language(5.0), low_below=10.0, high_from=10.0) == "low"
-    with pytest.raises(UserError, match="low_below is 20 and high_from 2 GiB"):
-        stratum(language(5.0), low_below=20.0, high_from=2.0)
-
-
-@given(gib=st.floats(0.001, 1000), low=st.floats(0.01, 100), width=st.floats(0, 100))
-def test_every_size_is_in_exactly_one_stratum(gib: float, low: float, width: float) -> None:
-    name = stratum(language(gib), low, low + width)
-    assert (name == "low") == (gib < low)
-    assert (name == "high") == (low <= gib and gib >= low + width)
-    assert name in ("low", "mid", "high")
-
-
-def test_standardised_resource_of_the_table() -> None:
-    languages = load_languages(TABLE)
-    scores = standardised_resource(languages.values())
-    assert len(scores) == 45  # 50 without English and the four unseen
-    assert not {"en", "ht", "qu", "wo", "yo"} & set(scores)
-    assert math.fsum(scores.values()) == pytest.approx(0, abs=1e-9)
-    assert math.fsum(score**2 for score in scores.values()) / 45 == pytest.approx(1)
-    assert min(scores, key=lambda code: scores[code]) == "jv"
-    assert max(scores, key=lambda code: scores[code]) == "ru"
-
-
-def test_standardised_resource_by_hand() -> None:
-    # log2: 1 and 3; mean 2, population standard deviation 1
-    scores = standardised_resource([language(8.0, "bb"), language(2.0, "aa"), language(300.0, "en")])
-    assert scores == {"aa": -1.0, "bb": 1.0}
-
-
-@given(st.lists(st.floats(0.01, 500), min_size=2, max_size=30, unique=True))
-def test_standardised_resource_has_mean_0_and_deviation_1(sizes: list[float]) -> None:
-    logs = sorted(math.log2(size) for size in sizes)
-    if logs[-1] - logs[0] < 1e-3:  # sizes so alike that their deviation is rounding
-        return
-    scores = standardised_resource(language(size, f"l{place}") for place, size in enumerate(sizes))
-    assert math.fsum(scores.values()) == pytest.approx(0, abs=1e-6)
-    assert math.fsum(score**2 for score in scores.values()) / len(sizes) == pytest.approx(1)
-
-
-def test_standardised_resource_without_variation() -> None:
-    assert standardised_resource([]) == {}
-    assert standardised_resource([language(3.0, "en"), language(None, "qu")]) == {}
-    with pytest.raises(UserError, match=r"\(aa, bb\) all have the same CC-100 size"):
-        standardised_resource([language(2.0, "aa"), language(2.0, "bb")])
 
 
 @pytest.mark.parametrize(

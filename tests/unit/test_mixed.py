@@ -335,3 +335,15 @@ def test_permuted_rows_and_renamed_codes_give_the_same() -> None:
     first, second = fit_slope(rows), fit_slope(renamed)
     assert first.value == pytest.approx(second.value, rel=1e-6)
     assert first.se == pytest.approx(second.se, rel=1e-5)
+
+
+def test_other_units_give_the_same_in_other_units() -> None:
+    """Points or shares, steps or thousands of them: x enters by its differences, the outcome by its scale."""
+    rows = data(missing=0.2, seed=9)
+    scaled = replace(rows, outcome=rows.outcome / 5000, x=rows.x + 7)
+    first, second = fit_slope(rows), fit_slope(scaled)
+    assert first.value is not None
+    assert second.value == pytest.approx(first.value / 5000, rel=1e-5)
+    assert second.se is not None
+    assert second.se == pytest.approx((first.se or 0.0) / 5000, rel=1e-5)
+    assert second.p_value() == pytest.approx(first.p_value(), rel=1e-4)

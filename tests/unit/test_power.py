@@ -13,7 +13,8 @@ from xlift import cli
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import pair_codes
 from xlift.contrasts.layout import XTREME_R
-from xlift.contrasts.power import BETA, LOW_HIGH, Layout, Precision, pilot_spreads, power_table, precision
+from xlift.contrasts.power import Layout, Precision, pilot_spreads, power_table, precision
+from xlift.contrasts.rows import BETA, LOW_HIGH
 from xlift.contrasts.structure import Spreads, build_grid, draw_scores, gains_frame
 from xlift.contrasts.table import ContrastSettings
 from xlift.languages import load_languages

@@ -22,7 +22,7 @@ import pytest
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE, STRATA, load_languages
 from xlift.report.charts import forest_rows, forest_spec, slope_spec, stratum_caption, stratum_spec
-from xlift.report.contrast_tables import contrast_table
+from xlift.report.contrast_tables import contrast_table, headlines, method_table, sensitivity_table
 from xlift.report.figures import Figure, build_figures
 from xlift.report.inputs import (
     ALL_TARGETS,
@@ -442,6 +442,75 @@ def test_contrast_that_is_not_identified_is_words(inputs: ReportInputs) -> None:
     assert spec is not None
     remarks = [row for data in spec["datasets"].values() for row in data if row.get("remark")]
     assert [(row["where"], row["remark"]) for row in remarks] == [("target cldr_tags", "no estimate")]
+
+
+def with_more_rows(inputs: ReportInputs) -> ReportInputs:
+    """The contrasts with sensitivity, maps by two parts, other methods and scales of one row."""
+    beta = inputs.contrasts.filter((pl.col("estimand") == "beta_per_doubling") & (pl.col("scope") == "all")).head(1)
+    extra = [
+        beta.with_columns(**{name: pl.lit(value) for name, value in change.items()})
+        for change in (
+            {"scope": "all;without=sw", "estimate": -0.33},
+            {"scope": "all;without_family=Uralic"},
+            {"scope": "shared_data"},
+            {"scope": "control=shuffled_labels"},
+            {"scope": "target=cldr_tags;intermediate=cldr_list"},
+            {"method": "bootstrap", "estimate": -0.44},
+            {"method": "tost", "note": "equivalence margin 0.2"},
+        )
+    ]
+    return dataclasses.replace(inputs, contrasts=pl.concat([inputs.contrasts, *extra]))
+
+
+def test_methods_scales_and_sensitivity_have_tables_of_their_own(inputs: ReportInputs) -> None:
+    more = with_more_rows(inputs)
+    primary = contrast_table(more.contrasts)
+    assert "contrasts.parquet has 1 more" in primary.caption
+    scopes = {row.cells[1].text for row in primary.rows}
+    assert {"all cells", "target cldr_tags", "×1", "×1, target cldr_tags"} <= scopes
+    assert not any("without" in scope or "list, " in scope or "control" in scope for scope in scopes)
+    plain = contrast_table(inputs.contrasts)
+    assert [row.cells for row in primary.rows] == [row.cells for row in plain.rows]
+    methods = method_table(more.contrasts)
+    assert methods.columns[:3] == ("estimand", "scale", "method")
+    assert [(row.cells[1].text, row.cells[2].text) for row in methods.rows[:5]] == [
+        ("points", "clustered"),
+        ("logit", "clustered"),
+        ("points", "mixed"),
+        ("points", "bootstrap"),
+        ("points", "tost"),
+    ]
+    sensitivity = sensitivity_table(more.contrasts)
+    assert [row.cells[1].text for row in sensitivity.rows[:5]] == [
+        "all cells",
+        "without sw",
+        "without family Uralic",
+        "shared data",
+        "control shuffled_labels",
+    ]
+    assert sensitivity_table(inputs.contrasts).rows == ()
+    page = Page(render_page(more))
+    assert "equivalence margin 0.2" in page.words
+    assert "without family Uralic" in page.words
+    assert inputs.plan in page.words
+
+
+def test_figures_and_tiles_hold_primary_rows_only(inputs: ReportInputs) -> None:
+    more = with_more_rows(inputs)
+    for estimand in ("beta_per_doubling", "low_minus_high_per_doubling"):
+        assert forest_rows(more, estimand) == forest_rows(inputs, estimand)
+    assert headlines(more) == headlines(inputs)
+
+
+def test_the_page_follows_the_resource_measure(inputs: ReportInputs) -> None:
+    joshi = dataclasses.replace(inputs, resource=resource_levels(inputs.languages.values(), "joshi"))
+    page = Page(render_page(joshi))
+    assert "below Joshi class 3, from Joshi class 4" in page.words
+    assert "CC-100" not in page.words
+    spec = slope_spec(joshi)
+    assert spec is not None
+    dots = [row for data in spec["datasets"].values() for row in data if "slope" in row]
+    assert {row["x"] for row in dots if row["name"] == "Swahili"} == {2.0}
 
 
 def test_study_without_any_result_still_renders(inputs: ReportInputs) -> None:

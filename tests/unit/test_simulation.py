@@ -104,6 +104,13 @@ def test_simulated_methods_are_the_package_s_and_statsmodels() -> None:
     )
     groups = np.unique(language).size
     assert found[LOW_HIGH, BY_LANGUAGE].se == pytest.approx(by_language.bse[0] * (groups / (groups - 1)) ** 0.5)
+    run = grid.checkpoint[rows]
+    both = sm.OLS((score - baseline)[rows], design).fit(
+        cov_type="cluster", cov_kwds={"groups": np.column_stack([language, run]), "use_correction": False}
+    )
+    # The factors of this few clusters move it by less than that of the runs, 18 / 17.
+    assert found[LOW_HIGH, simulate.TEXTBOOK].se == pytest.approx(both.bse[0], rel=0.035)
+    assert found[LOW_HIGH, simulate.TEXTBOOK].degrees == 17
 
 
 @cache

@@ -108,6 +108,14 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"trainable": {"rank": 2.5}}, ["trainable.rank: 2.5 is not right", "integer"]),
     ({"contrasts": {"confidence": 95}}, ["contrasts.confidence: 95 is not right", "less than 1"]),
     ({"contrasts": {"low_below": 30}}, ["contrasts: low_below (30) is above high_from (20)", "swap them"]),
+    ({"contrasts": {"resource": "cc-100"}}, ["contrasts.resource: 'cc-100' is not a resource measure", "'cc100'?"]),
+    ({"contrasts": {"resource": "size"}}, ["contrasts.resource: 'size' is not", "give a .csv file"]),
+    ({"contrasts": {"resource": "my.csv"}}, ["contrasts: the resource table my.csv has no bounds", "set low_below"]),
+    ({"contrasts": {"resource": "joshi", "low_below": 5}}, ["contrasts: low_below (5) is above high_from (4)"]),
+    ({"contrasts": {"low_below": 0}}, ["contrasts.low_below: 0 is not right", "greater than 0"]),
+    ({"contrasts": {"smallest_effect": 0}}, ["contrasts.smallest_effect: 0 is not right", "greater than 0"]),
+    ({"contrasts": {"bootstrap_draws": 10}}, ["contrasts.bootstrap_draws: 10 is not right", "equal to 100"]),
+    ({"contrasts": {"pretraining": "bert"}}, ["contrasts.pretraining: 'bert' is not right", "'mbert'"]),
     ({"encoder": {"source": "disk"}}, ["encoder: needs", "`source: packaged` or `source: hub`"]),
     ({"encoder": {}}, ["encoder: needs", "`source: packaged` or `source: hub`"]),
     ({"encoder": {"source": "hub"}}, ["encoder.id: is missing", "add it"]),
@@ -272,6 +280,17 @@ def test_any_text_is_a_study_or_one_sentence(tmp_path, text):
 def test_check_says_how_large_the_default_study_is(capsys):
     assert main(["check", str(ROOT / "config" / "config.yaml")]) == 0
     assert "18 intermediate runs, 42 target runs, 63 cells" in capsys.readouterr().out
+
+
+def test_check_says_in_a_sentence_what_a_pilot_cannot_say(tmp_path, capsys):
+    path = tmp_path / "my.yaml"
+    path.write_text(yaml.safe_dump({**GOOD, "seeds": [1], "languages": ["de"]}), encoding="utf-8")
+    assert main(["check", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == [
+        f"{path}: with 1 seed there are estimates but no intervals or p-values; list 3 seeds or more",
+        f"{path}: no scored language is low-resource, so low - high is not identified; add one to languages",
+    ]
 
 
 def test_check_exits_with_one_and_the_sentence_without_a_traceback(tmp_path):

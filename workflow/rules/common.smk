@@ -6,7 +6,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
-from xlift.analysis import plan_to_write
+from xlift.analysis import plan_to_write, study_levels
 from xlift.artifacts import current_manifest, fingerprint, holds
 from xlift.catalog import CATALOG
 from xlift.errors import UserError
@@ -19,6 +19,7 @@ from xlift.grid import (
     report_specification,
     runs_specification,
 )
+from xlift.languages import load_languages
 from xlift.study import check_paths, parse_study, read_yaml, typed_overrides
 
 # `--config` leaves the entries of lists and mappings as text.
@@ -37,6 +38,7 @@ try:
     STUDY = parse_study(config, STUDY_FILE)
     check_paths(STUDY, STUDY_FILE)
     GRID = Grid(STUDY, STUDY_FILE)
+    study_levels(STUDY, load_languages(Path("config/languages.csv")))
     # Once there are scores, the plan of the analysis is the one that is there, whatever the settings are now.
     PLAN = plan_to_write(plan_specification(GRID), Path("results") / STUDY.study)
 except UserError as error:

@@ -5,12 +5,12 @@ interest), so that projections are group sums: 100,000 rows take milliseconds an
 built. The estimate is `weights @ gain`, with weights in the span of the blocks.
 
 The variance is that of clusters of languages plus that of clusters of runs. The usual third term of two-way
-clustering (Cameron, Gelbach & Miller 2011), minus the clusters of both, is left out; see MacKinnon, Nielsen & Webb
-(arXiv 2406.08880) on such two-term variances. It is there to undo a double count, but a contrast that is fitted
+clustering (Cameron, Gelbach & Miller 2011), minus the clusters of both, is left out (on the trouble it makes see
+MacKinnon, Nielsen & Webb, arXiv 2406.08880). It is there to undo a double count, but a contrast that is fitted
 along languages and along runs has already taken what runs share out of the languages' sums and the reverse: only
-the noise of single cells counts twice. With it, standard errors were up to 12 % too small in simulations with
-XTREME-R's cells; without it they are within 5 %, and too large only where neither languages nor runs differ at all
-(docs/statistics.md). The sum is never negative. Two more things are particular to gains over a baseline:
+the noise of single cells counts twice. In simulations with XTREME-R's cells the sum is about right, and too large
+only where neither languages nor runs differ at all; with the third term it is too small (docs/statistics.md). The
+sum is never negative. Two more things are particular to gains over a baseline:
 
 - The baseline run of a seed is subtracted from every intermediate task and budget of that seed, so gains of
   different checkpoints share its noise. A gain is therefore split into a treated and a baseline part

@@ -12,9 +12,10 @@ from typing import Literal
 
 import numpy as np
 
+from xlift.analysis import FEWEST_SEEDS
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import Design, FloatArray, IntArray, pair_codes
-from xlift.contrasts.rows import BETA, CLUSTERED, FEWEST_SEEDS, LOW_HIGH, LOW_HIGH_LEVEL, UNSEEN, Row, joined
+from xlift.contrasts.rows import BETA, CLUSTERED, LOW_HIGH, LOW_HIGH_LEVEL, UNSEEN, Row, joined
 from xlift.contrasts.scales import LOGIT, at_chance
 from xlift.contrasts.table import BoolArray, GainTable, Scope
 from xlift.languages import STRATA

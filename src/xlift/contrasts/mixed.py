@@ -89,7 +89,7 @@ def fit_slope(data: SlopeData) -> MixedEstimate:
     if degrees <= len(reduced.components) + 1:
         return MixedEstimate(note=_joined("fewer observations than variances: no mixed model", left_out))
     start = reduced.evaluate(np.zeros(len(reduced.components)))
-    if start.residual <= _NO_NOISE * max(1.0, float(np.sum(data.outcome**2))):
+    if start.residual <= _NO_NOISE * float(np.sum(data.outcome**2)):
         return MixedEstimate(note=_joined("no variation at all: no mixed model", left_out))
     deviance = _Deviance(reduced, degrees)
     ratios, optimiser, disagreement = _best(deviance)

@@ -14,25 +14,23 @@ import numpy as np
 import polars as pl
 from scipy import optimize, stats
 
+from xlift.analysis import FEWEST_SEEDS
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import FloatArray, IntArray, pair_codes
 from xlift.contrasts.mixed import SlopeData, fit_slope
 from xlift.contrasts.reml import CHECKPOINT, LANGUAGE, NOISE, PAIR, TARGET, TARGET_RUN, TASK
+from xlift.contrasts.rows import BETA, LOW_HIGH
 from xlift.contrasts.structure import Grid, Spreads, build_grid
 from xlift.contrasts.table import ContrastSettings, GainTable
 from xlift.languages import Language
 from xlift.resource import Resource
 
 POWER = 0.8
-FEWEST_SEEDS = 3
-BETA, LOW_HIGH = "beta_per_doubling", "low_minus_high_per_doubling"
 SCHEMA = {
     "estimand": pl.String, "change": pl.String, "n_intermediates": pl.Int64, "n_budgets": pl.Int64,
     "doublings": pl.Float64, "n_seeds": pl.Int64, "n_runs": pl.Int64, "planned": pl.Boolean, "se": pl.Float64,
     "degrees_of_freedom": pl.Float64, "smallest_effect": pl.Float64, "note": pl.String,
 }  # fmt: skip
-
-
 _PILOT = {
     "language_slope": LANGUAGE,
     "target_language_slope": TARGET,

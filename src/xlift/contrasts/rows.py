@@ -15,8 +15,6 @@ POINTS, CLUSTERED = "points", "clustered"
 METHODS = (CLUSTERED, "mixed", "bootstrap", "permutation")
 """How a contrast is estimated and tested, primary first; `tost` rows stand beside the clustered ones."""
 TOST = "tost"
-FEWEST_SEEDS = 3
-"""Fewer give an estimate without interval or p."""
 
 SCHEMA = {
     "estimand": pl.String, "scope": pl.String, "scale": pl.String, "method": pl.String,

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import special
 
 from xlift.contrasts import clustered
-from xlift.contrasts.clustered import Design, FloatArray, pair_codes
+from xlift.contrasts.clustered import Design, FloatArray, IntArray, pair_codes
 from xlift.contrasts.layout import XTREME_R
 from xlift.contrasts.mixed import SlopeData, fit_slope
 from xlift.contrasts.structure import Grid, Spreads, build_grid, draw_scores
@@ -32,8 +32,8 @@ CONFIDENCE = 0.95
 
 BETA, LOW_HIGH = "beta", "low - high"
 TWO_WAY, OLS, BY_LANGUAGE, BY_RUN = "two-way clustered (primary)", "least squares", "language clusters", "run clusters"
-CROSSED, NESTED = "crossed mixed", "nested mixed"
-ESTIMATORS = (TWO_WAY, CROSSED, OLS, BY_LANGUAGE, BY_RUN, NESTED)
+TEXTBOOK, CROSSED, NESTED = "three-term two-way", "crossed mixed", "nested mixed"
+ESTIMATORS = (TWO_WAY, CROSSED, TEXTBOOK, OLS, BY_LANGUAGE, BY_RUN, NESTED)
 
 SPREADS = {
     "usual": Spreads(),
@@ -129,20 +129,38 @@ def outcomes(point: Point, setting: Setting, number: int) -> Iterator[Outcome]:
         variance, degrees = result.variance, result.degrees_of_freedom
         if variance is not None and degrees is not None:
             yield _outcome(estimand, TWO_WAY, result.value, variance**0.5, degrees, truth)
-        plain = clustered.two_way(*arguments, small_sample=False)
-        for name, one_way, codes in (
-            (BY_LANGUAGE, plain.language_variance, grid.language[rows]),
-            (BY_RUN, plain.treated_variance + plain.baseline_variance, run[rows]),
-        ):
-            groups = np.unique(codes[design.weights != 0]).size
-            yield _outcome(estimand, name, plain.value, (one_way * groups / (groups - 1)) ** 0.5, groups - 1.0, truth)
         gain = treated[rows] - start[rows]
+        yield from _textbook(estimand, design, gain, grid.language[rows], run[rows], truth)
         se, residual_degrees = least_squares_error(design, gain)
         yield _outcome(estimand, OLS, result.value, se, residual_degrees, truth)
         if number < point.n_crossed:
             yield from _crossed(estimand, grid, rows, gain, moderator, truth)
         if number < point.n_nested and estimand == BETA:
             yield _nested(grid, rows, gain, truth)
+
+
+def _textbook(
+    estimand: str, design: Design, gain: FloatArray, language: IntArray, run: IntArray, truth: float
+) -> Iterator[Outcome]:
+    """One-way clusters, and Cameron, Gelbach & Miller's (2011) V_language + V_run - V_both with min(G) - 1."""
+    nothing = np.zeros_like(gain)
+    plain = clustered.two_way(design, gain, nothing, language, run, run, small_sample=False)
+    both = pair_codes(language, run)
+    sums = np.bincount(both, design.weights * clustered.residualise(design.blocks, gain))
+    parts = []
+    for one_way, codes in (
+        (plain.language_variance, language),
+        (plain.treated_variance, run),
+        (float(sums @ sums), both),
+    ):
+        groups = np.unique(codes[design.weights != 0]).size
+        parts.append((one_way * groups / (groups - 1), groups - 1.0))
+    (by_language, languages), (by_run, runs), (by_both, _) = parts
+    yield _outcome(estimand, BY_LANGUAGE, plain.value, by_language**0.5, languages, truth)
+    yield _outcome(estimand, BY_RUN, plain.value, by_run**0.5, runs, truth)
+    # A difference may be negative; the larger one-way variance is the usual remedy.
+    variance = max(by_language + by_run - by_both, by_language, by_run)
+    yield _outcome(estimand, TEXTBOOK, plain.value, variance**0.5, min(languages, runs), truth)
 
 
 def least_squares_error(design: Design, outcome: FloatArray) -> tuple[float, float]:

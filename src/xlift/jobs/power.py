@@ -13,7 +13,8 @@ import vl_convert
 from xlift.analysis import analysis_settings
 from xlift.artifacts import publish_text, publishing
 from xlift.catalog import CATALOG, MAIN
-from xlift.contrasts.power import BETA, LOW_HIGH, POWER, Layout, pilot_spreads, power_table
+from xlift.contrasts.power import POWER, Layout, pilot_spreads, power_table
+from xlift.contrasts.rows import BETA, LOW_HIGH
 from xlift.contrasts.sensitivity import split_gains
 from xlift.contrasts.structure import Spreads
 from xlift.errors import UserError

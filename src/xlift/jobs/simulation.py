@@ -15,6 +15,7 @@ import altair as alt
 from xlift.artifacts import publish_text
 from xlift.contrasts import power
 from xlift.contrasts.layout import XTREME_R
+from xlift.contrasts.rows import BETA as BETA_ROW
 from xlift.contrasts.simulate import (
     BETA,
     DATA_SETS,
@@ -132,7 +133,7 @@ def power_curves(found: Mapping[str, Any], levels: Resource) -> dict[str, Any]:
     for grid in dict.fromkeys(dot["grid"] for dot in dots):
         record = next(r for r in found["results"] if _grid(r) == grid)
         rows = build_grid(XTREME_R, levels, record["n_intermediates"], found["log2_budgets"], record["n_seeds"])
-        precision = power.precision(rows, Spreads(**found["spreads"]["usual"]), power.BETA)
+        precision = power.precision(rows, Spreads(**found["spreads"]["usual"]), BETA_ROW)
         assert isinstance(precision, power.Precision)  # three seeds and more
         for step in range(41):
             effect = step / 100
