@@ -132,6 +132,7 @@ def test_jobs_of_a_study_by_hand():
         "prepare_encoder": 1,
         "prepare_data": 4,
         "encode_task": 4,
+        "plan_analysis": 1,
         "train_trunk": runs,
         "train_intermediate": runs,
         "train_target": 2 + 2 * runs,

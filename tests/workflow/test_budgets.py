@@ -297,6 +297,11 @@ def test_the_plan_counts_what_cleaning_makes_necessary(trunk: Finished, tmp_path
         (workspace.results() / name).unlink()
     (workspace.results() / "scores/cldr_retrieval/cldr_choice/x2/seed1.parquet").unlink()
     assert xlift_plan(workspace)["outstanding"] == workspace.plan() == {"predict_cell": 1, "score_cell": 1, **SCORED}
+    for kind in ("data", "encoded", "encoder"):
+        kept = workspace.folder / kind
+        shutil.move(workspace.results() / kind, kept)
+        assert xlift_plan(workspace)["outstanding"] == workspace.plan(), kind
+        shutil.move(kept, workspace.results() / kind)
     shutil.rmtree(workspace.results() / "intermediate")
     assert xlift_plan(workspace)["outstanding"] == workspace.plan()
 

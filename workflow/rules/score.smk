@@ -7,14 +7,14 @@ localrules:
 # No cell is scored before the plan of the analysis is there; the plan is no reason to score again.
 rule score_cell:
     input:
+        settled(
+            "results/{study}/scores/{target}/{inter}/{budget}/seed{seed}.parquet",
+            score_stamp,
+            plan="results/{study}/analysis_plan.json",
+        ),
         predictions="results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
         intermediate=intermediate_manifest,
         target=target_manifest,
-        plan=settled(
-            "results/{study}/analysis_plan.json",
-            "results/{study}/scores/{target}/{inter}/{budget}/seed{seed}.parquet",
-            score_stamp,
-        ),
     output:
         scores="results/{study}/scores/{target}/{inter}/{budget}/seed{seed}.parquet",
     log:

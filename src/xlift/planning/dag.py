@@ -55,10 +55,15 @@ def study_jobs(grid: Grid) -> list[Job]:
     table = made.add(Job("collect_scores", "scores.parquet", None, tuple(scores)))
     everything = [index for index, job in enumerate(made.jobs) if job.rule in ("train_trunk", "train_intermediate")]
     all_runs = made.add(Job("collect_runs", "runs.parquet", None, (*everything, *targets)))
-    contrasts = made.add(Job("estimate_contrasts", "contrasts.parquet", None, (table,)))
+    contrasts = made.add(Job("estimate_contrasts", "contrasts.parquet", None, (table,), _of_targets(grid, encoded)))
     page = made.add(Job("render_report", "report/index.html", None, (table, contrasts, all_runs)))
     made.add(Job("all", "", None, (page,)))
     return made.jobs
+
+
+def _of_targets(grid: Grid, encoded: dict[tuple[str, int], int]) -> tuple[int, ...]:
+    """The targets' token ids, which tell how finely each language is cut."""
+    return tuple(encoded[target, grid.target_length(target)] for target in sorted(grid.study.targets))
 
 
 def _preparations(made: _Builder, encoder: int) -> tuple[dict[str, int], dict[tuple[str, int], int]]:
@@ -125,7 +130,7 @@ def _cells(
         job = Job("predict_cell", f"predictions/{path}.parquet", stamp, last, prepared, cell.intermediate, cell)
         needs = (made.add(job), *dict.fromkeys((*before, *last)))
         stamp = grid.stamp("score", cell).fingerprint
-        job = Job("score_cell", f"scores/{path}.parquet", None, needs, (plan,), cell.intermediate, cell)
+        job = Job("score_cell", f"scores/{path}.parquet", stamp, needs, (plan,), cell.intermediate, cell)
         scores.append(made.add(job))
     return targets, scores
 
