@@ -73,7 +73,7 @@ class MixedEstimate:
 class _Curvature:
     """Second derivatives of the deviance at a solution, over the components above zero and the log noise variance."""
 
-    decrement: float  # Newton's, None-like infinity where the Hessian is not positive definite
+    decrement: float  # Newton's; infinite where the Hessian is not positive definite
     step: FloatArray  # Newton's, of the components above zero
     hessian: FloatArray
     variance_slopes: FloatArray  # of log(beta's variance)
