@@ -5,14 +5,7 @@ BIN := $(VENV)/bin
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 INSTALLED := $(VENV)/.installed
 # Package index to take torch from, such as PyTorch's CPU index; empty is pip's own.
-TORCH_INDE# Speed, memory and overhead on this machine, into bench/results.json; on an idle machine.
-bench: $(INSTALLED)
-	$(BIN)/python bench/run.py
-
-# After a change to the inference: does it hold its level? About ten minutes on two cores; rewrites docs/statistics*.
-simulate: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m xlift.jobs.simulation
- ?=
+TORCH_INDEX ?=
 
 .PHONY: demo test lint format lock reference bench simulate clean
 
@@ -54,6 +47,13 @@ lock: $(INSTALLED)
 reference: $(INSTALLED)
 	$(BIN)/xlift reference
 
-X
+# Speed, memory and overhead on this machine, into bench/results.json; on an idle machine.
+bench: $(INSTALLED)
+	$(BIN)/python bench/run.py
+
+# After a change to the inference: does it hold its level? About ten minutes on two cores; rewrites docs/statistics*.
+simulate: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m xlift.jobs.simulation
+
 clean:
 	rm -rf results .snakemake
