@@ -18,7 +18,7 @@ from xlift.catalog import CATALOG
 from xlift.cli import main
 from xlift.errors import UserError
 from xlift.grid import PLACE, Grid, place
-from xlift.planning.costs import RATES, SECONDS, CostModel, chosen_device, own_steps, trained_weights
+from xlift.planning.costs import RATES, SECONDS, STEP_SECONDS, CostModel, chosen_device, own_steps, trained_weights
 from xlift.planning.dag import count_by_rule, outstanding, study_jobs
 from xlift.planning.evidence import Evidence, JobRecord, RunRecord, TokenRecord, model_key, read_evidence
 from xlift.planning.plan import PACKAGED, make_plan, trunk_ratio
@@ -231,6 +231,7 @@ def record(**changes: Any) -> RunRecord:
         rule="train_intermediate",
         task="cldr_pairs",
         length=64,
+        batch_size=10,
         model=model_key(fingerprint(grid.encoder_specification()), grid.trainable),
         device=DEVICE,
         steps=40,
@@ -290,10 +291,11 @@ def test_another_device_lends_its_operations_but_not_its_speed():
     grid = make()
     fast = record(device="Fast GPU", seconds=0.1, job_seconds=5.1)
     evidence = Evidence((fast, record()), (), ())
-    for wanted, rate, beside in (
-        ("fast", 4e13, 5.0),
-        ("some", 4e11, 6.0),
-        ("h100", RATES["h100"], SECONDS["train_intermediate"]),
+    for wanted, rate, passes, beside in (
+        ("fast", 4e13, 0.1, 5.0),
+        ("some", 4e11, 10.0, 6.0),
+        # Of no run: its rate is assumed, and that 40 steps take a while however fast it is.
+        ("h100", RATES["h100"], 40 * STEP_SECONDS, SECONDS["train_intermediate"]),
     ):
         device, found, _ = chosen_device(evidence, wanted)
         assert found == rate
@@ -301,7 +303,7 @@ def test_another_device_lends_its_operations_but_not_its_speed():
             job_of(grid, "intermediate/cldr_pairs/x1/seed1/manifest.json")
         )
         assert estimate.flops == 4e12
-        assert estimate.seconds == pytest.approx(4e12 / rate + beside)
+        assert estimate.seconds == pytest.approx(passes + beside)
     with pytest.raises(
         UserError, match=r"--device abacus: no finished run was on such a device; choose from .*Fast GPU"
     ):
@@ -314,8 +316,17 @@ def test_the_device_of_most_runs_is_planned_for():
     assert chosen_device(Evidence((), (), ()), None) == (
         "cpu",
         RATES["cpu"],
-        "an assumed 5e+10 operations a second (cpu)",
+        "The speed is an assumed 5e+10 operations a second (cpu)",
     )
+
+
+def test_the_speed_is_best_that_of_the_same_batch_size():
+    grid = make(cross={"batch_size": [40, 5]})
+    runs = (record(), record(batch_size=40, seconds=5.0))
+    costs = model(grid, *runs)
+    assert costs.run_seconds("cldr_pairs", 64, 10, 40) == pytest.approx(10.0)
+    assert costs.run_seconds("cldr_pairs", 64, 40, 10) == pytest.approx(5.0)
+    assert costs.run_seconds("cldr_pairs", 64, 5, 80) == pytest.approx(7.5)  # of both: 8e12 operations in 15 s
 
 
 def test_runs_of_another_encoder_lend_only_their_speed():
@@ -369,7 +380,7 @@ def write_run(folder: Path, rule: str, kind: str, place: str, benchmark: float |
     manifest = {
         "specification": {
             "task": "cldr_pairs",
-            "recipe": {"max_length": 64},
+            "recipe": {"max_length": 64, "batch_size": 10},
             "encoder": fingerprint(grid.encoder_specification()),
             "trainable": grid.trainable,
         },
@@ -420,10 +431,10 @@ def test_a_plan_from_made_up_runs(tmp_path):
     empty = make_plan(grid, tmp_path / "results", 2, None)
     assert empty.jobs == empty.outstanding
     assert empty.total == empty.remaining
-    assert any("no finished run at hand" in line for line in empty.basis)
+    assert any("No finished run is at hand" in line for line in empty.basis)
     write_run(tmp_path / "results" / "another", "train_intermediate", "intermediate", "cldr_pairs/x1/seed1", 16.0)
     lent = make_plan(grid, tmp_path / "results", 2, None)
-    assert lent.basis[0] == f"speed: 1 finished runs on {DEVICE} (results of another)"
+    assert lent.basis[0] == f"The speed is that of 1 finished run on {DEVICE}, in the results of another."
     row = next(row for row in lent.budgets if (row.task, row.budget) == ("cldr_pairs", "x2"))
     assert (row.steps, row.examples, row.tokens, row.flops) == (80, 800, 16_000, 8e12)
     assert row.hours == pytest.approx(20 / 3600)

@@ -321,7 +321,7 @@ def test_the_plan_rests_on_the_runs_at_hand(trunk: Finished) -> None:
     assert plan["total"]["steps"] == runs["job_steps"].sum()
     assert plan["total"]["flops"] == pytest.approx(runs["job_flops"].sum(), rel=0.2)
     assert plan["trunk_ratio"] == (12 + 7) / 28
-    assert plan["basis"][0].startswith("speed: 6 finished runs on ")
+    assert plan["basis"][0].startswith("The speed is that of 6 finished runs on ")
     assert plan["remaining"]["wall_hours"] == 0
     said = trunk.workspace.xlift("plan", "study.yaml", "--workers", "2")
     assert said.code == 0
