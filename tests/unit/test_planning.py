@@ -38,6 +38,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+NOWHERE = Path("no/results")
+
+
 def make(**changes: Any) -> Grid:
     return Grid(parse_study({**SETTINGS, **changes}, "my.yaml"), "my.yaml")
 
@@ -126,7 +129,7 @@ def test_a_schedule_needs_a_worker_and_an_order():
 
 
 def test_jobs_of_a_study_by_hand():
-    jobs = study_jobs(make(schedule="trunk", controls=["extra_target"]))
+    jobs = study_jobs(make(schedule="trunk", controls=["extra_target"]), NOWHERE)
     runs = 2 * 4 * 2  # tasks, budgets, seeds
     assert count_by_rule(jobs, [True] * len(jobs)) == {
         "prepare_encoder": 1,
@@ -177,7 +180,7 @@ def publish(grid: Grid, folder: Path) -> None:
     for name, rows in (("scores", cells), ("runs", runs + trained)):
         places = [place(target, run) for target, run in rows]
         pl.DataFrame(places, schema=list(PLACE), orient="row").write_parquet(folder / f"{name}.parquet")
-    for job in study_jobs(grid):
+    for job in study_jobs(grid, NOWHERE):
         if job.path and not (folder / job.path).exists():
             path = folder / job.path
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,10 +194,10 @@ def publish(grid: Grid, folder: Path) -> None:
 
 def test_what_is_outstanding_by_hand(tmp_path):
     grid = make(seeds=[1], intermediates=["cldr_pairs"], budgets=[1, 2])
-    jobs = study_jobs(grid)
+    jobs = study_jobs(grid, NOWHERE)
 
     def left(other: Grid | None = None) -> dict[str, int]:
-        planned = study_jobs(other or grid)
+        planned = study_jobs(other or grid, NOWHERE)
         return count_by_rule(planned, outstanding(other or grid, planned, tmp_path))
 
     tables = {"collect_scores": 1, "collect_runs": 1, "estimate_contrasts": 1, "render_report": 1, "all": 1}
@@ -256,7 +259,7 @@ def model(
 
 
 def job_of(grid: Grid, path: str) -> Any:
-    return next(job for job in study_jobs(grid) if job.path == path)
+    return next(job for job in study_jobs(grid, NOWHERE) if job.path == path)
 
 
 def test_an_estimate_by_hand():
@@ -488,3 +491,37 @@ def test_a_large_grid_is_planned_in_seconds(monkeypatch, tmp_path):
     assert plan.cells == (10 * 6 * 10 + 10) * 12
     assert plan.total.jobs > 22_000
     assert time.process_time() - started < 15
+
+
+def test_a_current_segment_stays_with_its_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = Path("results")
+    before, after = (make(schedule="trunk", budgets=budgets) for budgets in ([1, 2, 4], [1, 2, 3, 4]))
+
+    def path(label: str) -> str:
+        return f"results/planned/trunk/cldr_pairs/{label}/seed1/manifest.json"
+
+    def start(grid: Grid, label: str) -> str | None:
+        return grid.segment_start(grid.run("cldr_pairs", label, "1"), results)
+
+    assert [start(before, label) for label in ("x1", "x2", "x4")] == [None, path("x1"), path("x2")]
+    assert [start(after, label) for label in ("x1", "x2", "x3", "x4")] == [None, path("x1"), path("x2"), path("x3")]
+    for label, recorded in (("x1", None), ("x2", path("x1")), ("x4", path("x2"))):
+        stamp = before.stamp("trunk", before.run("cldr_pairs", label, "1"))
+        Path(path(label)).parent.mkdir(parents=True)
+        Path(path(label)).write_text(
+            json.dumps({"fingerprint": stamp.fingerprint, "start": recorded}), encoding="utf-8"
+        )
+    # x3 is added: it goes on from x2, and x4 stays where it is.
+    assert [start(after, label) for label in ("x1", "x2", "x3", "x4")] == [None, path("x1"), path("x2"), path("x2")]
+    # x2 is dropped, but its state is there: x4 is what it was made of.
+    without = make(schedule="trunk", budgets=[1, 4])
+    assert start(without, "x4") == path("x2")
+    jobs = study_jobs(without, results)
+    segment = next(job for job in jobs if job.path == "trunk/cldr_pairs/x4/seed1/manifest.json")
+    assert segment.needs == ()
+    Path(path("x2")).unlink()
+    assert start(without, "x4") == path("x1")
+    # Made for other settings, it says nothing.
+    other = make(schedule="trunk", budgets=[1, 2, 3, 4], training={"weight_decay": 0.5})
+    assert start(other, "x4") == path("x3")

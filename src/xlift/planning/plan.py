@@ -93,7 +93,7 @@ def make_plan(grid: Grid, results: Path, workers: int, device: str | None) -> Pl
     shape, about_shape = _shape(grid, results)
     chosen, rate, about_rate = chosen_device(evidence, device)
     model = CostModel(grid, evidence, shape, chosen, rate)
-    jobs = study_jobs(grid)
+    jobs = study_jobs(grid, results)
     estimates = [model.estimate(job) for job in jobs]
     todo = outstanding(grid, jobs, results / name)
     basis = [f"{about_rate}, in the {source}." if evidence.runs else f"{about_rate}.", *about_shape]
