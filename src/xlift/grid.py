@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xlift.analysis import analysis_plan, analysis_settings
-from xlift.artifacts import canonical_json, fingerprint, sha256_of, text_fingerprint
+from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerprint, sha256_of, text_fingerprint
 from xlift.budgets import share_of_steps
 from xlift.catalog import CATALOG, EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES
 from xlift.runs import Cell, Intermediate, Layout, shares_data, train_examples
@@ -163,6 +163,20 @@ class Grid(Layout):
             }
             self._stamps[key] = _stamp(specify[kind](job))
         return self._stamps[key]
+
+    def segment_start(self, run: Intermediate, results: Path) -> str | None:
+        """Path of the manifest of the state that a trunk's segment goes on from; None for the first of a trunk.
+
+        A segment that is current stays with the state it did go on from, while that is there: a budget added in between
+        makes no later segment anew.
+        """
+        folder = results / self.study.study / "trunk"
+        name, label, seed = run.key
+        made = current_manifest(folder / name / label / f"seed{seed}" / MANIFEST, self.stamp("trunk", run).fingerprint)
+        if made is not None and (made["start"] is None or Path(made["start"]).exists()):
+            return None if made["start"] is None else str(made["start"])
+        before = self.trunk_before(run)
+        return None if before is None else str(folder / name / before.budget.label / f"seed{seed}" / MANIFEST)
 
     def _of_intermediate(self, kind: str, run: Intermediate, steps: int, schedule: Mapping[str, Any]) -> Specification:
         budget = run.budget

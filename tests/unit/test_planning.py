@@ -18,7 +18,7 @@ from xlift.catalog import CATALOG
 from xlift.cli import main
 from xlift.errors import UserError
 from xlift.grid import PLACE, Grid, place
-from xlift.planning.costs import RATES, SECONDS, CostModel, chosen_device, own_steps, trained_weights
+from xlift.planning.costs import RATES, SECONDS, STEP_SECONDS, CostModel, chosen_device, own_steps, trained_weights
 from xlift.planning.dag import count_by_rule, outstanding, study_jobs
 from xlift.planning.evidence import Evidence, JobRecord, RunRecord, TokenRecord, model_key, read_evidence
 from xlift.planning.plan import PACKAGED, make_plan, trunk_ratio
@@ -36,6 +36,9 @@ SETTINGS: dict[str, Any] = {
     "languages": ["de", "sw"],
     "recipes": {"cldr_pairs": {"steps": 40, "batch_size": 10}},
 }
+
+
+NOWHERE = Path("no/results")
 
 
 def make(**changes: Any) -> Grid:
@@ -126,7 +129,7 @@ def test_a_schedule_needs_a_worker_and_an_order():
 
 
 def test_jobs_of_a_study_by_hand():
-    jobs = study_jobs(make(schedule="trunk", controls=["extra_target"]))
+    jobs = study_jobs(make(schedule="trunk", controls=["extra_target"]), NOWHERE)
     runs = 2 * 4 * 2  # tasks, budgets, seeds
     assert count_by_rule(jobs, [True] * len(jobs)) == {
         "prepare_encoder": 1,
@@ -177,7 +180,7 @@ def publish(grid: Grid, folder: Path) -> None:
     for name, rows in (("scores", cells), ("runs", runs + trained)):
         places = [place(target, run) for target, run in rows]
         pl.DataFrame(places, schema=list(PLACE), orient="row").write_parquet(folder / f"{name}.parquet")
-    for job in study_jobs(grid):
+    for job in study_jobs(grid, NOWHERE):
         if job.path and not (folder / job.path).exists():
             path = folder / job.path
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,10 +194,10 @@ def publish(grid: Grid, folder: Path) -> None:
 
 def test_what_is_outstanding_by_hand(tmp_path):
     grid = make(seeds=[1], intermediates=["cldr_pairs"], budgets=[1, 2])
-    jobs = study_jobs(grid)
+    jobs = study_jobs(grid, NOWHERE)
 
     def left(other: Grid | None = None) -> dict[str, int]:
-        planned = study_jobs(other or grid)
+        planned = study_jobs(other or grid, NOWHERE)
         return count_by_rule(planned, outstanding(other or grid, planned, tmp_path))
 
     tables = {"collect_scores": 1, "collect_runs": 1, "estimate_contrasts": 1, "render_report": 1, "all": 1}
@@ -231,6 +234,7 @@ def record(**changes: Any) -> RunRecord:
         rule="train_intermediate",
         task="cldr_pairs",
         length=64,
+        batch_size=10,
         model=model_key(fingerprint(grid.encoder_specification()), grid.trainable),
         device=DEVICE,
         steps=40,
@@ -255,7 +259,7 @@ def model(
 
 
 def job_of(grid: Grid, path: str) -> Any:
-    return next(job for job in study_jobs(grid) if job.path == path)
+    return next(job for job in study_jobs(grid, NOWHERE) if job.path == path)
 
 
 def test_an_estimate_by_hand():
@@ -290,10 +294,11 @@ def test_another_device_lends_its_operations_but_not_its_speed():
     grid = make()
     fast = record(device="Fast GPU", seconds=0.1, job_seconds=5.1)
     evidence = Evidence((fast, record()), (), ())
-    for wanted, rate, beside in (
-        ("fast", 4e13, 5.0),
-        ("some", 4e11, 6.0),
-        ("h100", RATES["h100"], SECONDS["train_intermediate"]),
+    for wanted, rate, passes, beside in (
+        ("fast", 4e13, 0.1, 5.0),
+        ("some", 4e11, 10.0, 6.0),
+        # Of no run: its rate is assumed, and that 40 steps take a while however fast it is.
+        ("h100", RATES["h100"], 40 * STEP_SECONDS, SECONDS["train_intermediate"]),
     ):
         device, found, _ = chosen_device(evidence, wanted)
         assert found == rate
@@ -301,7 +306,7 @@ def test_another_device_lends_its_operations_but_not_its_speed():
             job_of(grid, "intermediate/cldr_pairs/x1/seed1/manifest.json")
         )
         assert estimate.flops == 4e12
-        assert estimate.seconds == pytest.approx(4e12 / rate + beside)
+        assert estimate.seconds == pytest.approx(passes + beside)
     with pytest.raises(
         UserError, match=r"--device abacus: no finished run was on such a device; choose from .*Fast GPU"
     ):
@@ -314,8 +319,17 @@ def test_the_device_of_most_runs_is_planned_for():
     assert chosen_device(Evidence((), (), ()), None) == (
         "cpu",
         RATES["cpu"],
-        "an assumed 5e+10 operations a second (cpu)",
+        "The speed is an assumed 5e+10 operations a second (cpu)",
     )
+
+
+def test_the_speed_is_best_that_of_the_same_batch_size():
+    grid = make(cross={"batch_size": [40, 5]})
+    runs = (record(), record(batch_size=40, seconds=5.0))
+    costs = model(grid, *runs)
+    assert costs.run_seconds("cldr_pairs", 64, 10, 40) == pytest.approx(10.0)
+    assert costs.run_seconds("cldr_pairs", 64, 40, 10) == pytest.approx(5.0)
+    assert costs.run_seconds("cldr_pairs", 64, 5, 80) == pytest.approx(7.5)  # of both: 8e12 operations in 15 s
 
 
 def test_runs_of_another_encoder_lend_only_their_speed():
@@ -369,7 +383,7 @@ def write_run(folder: Path, rule: str, kind: str, place: str, benchmark: float |
     manifest = {
         "specification": {
             "task": "cldr_pairs",
-            "recipe": {"max_length": 64},
+            "recipe": {"max_length": 64, "batch_size": 10},
             "encoder": fingerprint(grid.encoder_specification()),
             "trainable": grid.trainable,
         },
@@ -420,10 +434,10 @@ def test_a_plan_from_made_up_runs(tmp_path):
     empty = make_plan(grid, tmp_path / "results", 2, None)
     assert empty.jobs == empty.outstanding
     assert empty.total == empty.remaining
-    assert any("no finished run at hand" in line for line in empty.basis)
+    assert any("No finished run is at hand" in line for line in empty.basis)
     write_run(tmp_path / "results" / "another", "train_intermediate", "intermediate", "cldr_pairs/x1/seed1", 16.0)
     lent = make_plan(grid, tmp_path / "results", 2, None)
-    assert lent.basis[0] == f"speed: 1 finished runs on {DEVICE} (results of another)"
+    assert lent.basis[0] == f"The speed is that of 1 finished run on {DEVICE}, in the results of another."
     row = next(row for row in lent.budgets if (row.task, row.budget) == ("cldr_pairs", "x2"))
     assert (row.steps, row.examples, row.tokens, row.flops) == (80, 800, 16_000, 8e12)
     assert row.hours == pytest.approx(20 / 3600)
@@ -477,3 +491,37 @@ def test_a_large_grid_is_planned_in_seconds(monkeypatch, tmp_path):
     assert plan.cells == (10 * 6 * 10 + 10) * 12
     assert plan.total.jobs > 22_000
     assert time.process_time() - started < 15
+
+
+def test_a_current_segment_stays_with_its_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = Path("results")
+    before, after = (make(schedule="trunk", budgets=budgets) for budgets in ([1, 2, 4], [1, 2, 3, 4]))
+
+    def path(label: str) -> str:
+        return f"results/planned/trunk/cldr_pairs/{label}/seed1/manifest.json"
+
+    def start(grid: Grid, label: str) -> str | None:
+        return grid.segment_start(grid.run("cldr_pairs", label, "1"), results)
+
+    assert [start(before, label) for label in ("x1", "x2", "x4")] == [None, path("x1"), path("x2")]
+    assert [start(after, label) for label in ("x1", "x2", "x3", "x4")] == [None, path("x1"), path("x2"), path("x3")]
+    for label, recorded in (("x1", None), ("x2", path("x1")), ("x4", path("x2"))):
+        stamp = before.stamp("trunk", before.run("cldr_pairs", label, "1"))
+        Path(path(label)).parent.mkdir(parents=True)
+        Path(path(label)).write_text(
+            json.dumps({"fingerprint": stamp.fingerprint, "start": recorded}), encoding="utf-8"
+        )
+    # x3 is added: it goes on from x2, and x4 stays where it is.
+    assert [start(after, label) for label in ("x1", "x2", "x3", "x4")] == [None, path("x1"), path("x2"), path("x2")]
+    # x2 is dropped, but its state is there: x4 is what it was made of.
+    without = make(schedule="trunk", budgets=[1, 4])
+    assert start(without, "x4") == path("x2")
+    jobs = study_jobs(without, results)
+    segment = next(job for job in jobs if job.path == "trunk/cldr_pairs/x4/seed1/manifest.json")
+    assert segment.needs == ()
+    Path(path("x2")).unlink()
+    assert start(without, "x4") == path("x1")
+    # Made for other settings, it says nothing.
+    other = make(schedule="trunk", budgets=[1, 2, 3, 4], training={"weight_decay": 0.5})
+    assert start(other, "x4") == path("x3")

@@ -242,7 +242,8 @@ def test_an_added_length_encodes_again(arms: Finished, tmp_path: Path) -> None:
 
 def test_the_best_step_on_dev_is_another_run(finished: Finished, tmp_path: Path) -> None:
     jobs = copy_of(finished, tmp_path, training={"select": "best_dev"}).plan()
-    assert jobs == {"train_intermediate": 2, "train_target": 6, "predict_cell": 9, "score_cell": 9, **TRAINED}
+    # All but the untrained encoder's cell.
+    assert jobs == {"train_intermediate": 2, "train_target": 6, "predict_cell": 8, "score_cell": 8, **TRAINED}
 
 
 def test_data_of_another_size_stops_before_training(trunk: Finished, tmp_path: Path) -> None:
@@ -321,7 +322,7 @@ def test_the_plan_rests_on_the_runs_at_hand(trunk: Finished) -> None:
     assert plan["total"]["steps"] == runs["job_steps"].sum()
     assert plan["total"]["flops"] == pytest.approx(runs["job_flops"].sum(), rel=0.2)
     assert plan["trunk_ratio"] == (12 + 7) / 28
-    assert plan["basis"][0].startswith("speed: 6 finished runs on ")
+    assert plan["basis"][0].startswith("The speed is that of 6 finished runs on ")
     assert plan["remaining"]["wall_hours"] == 0
     said = trunk.workspace.xlift("plan", "study.yaml", "--workers", "2")
     assert said.code == 0

@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
 from xlift.analysis import plan_to_write, study_levels
-from xlift.artifacts import current_manifest, fingerprint, holds
+from xlift.artifacts import holds
 from xlift.catalog import CATALOG
 from xlift.errors import UserError
 from xlift.grid import (
@@ -141,21 +141,8 @@ def target_tokens(wildcards):
 
 
 def trunk_before(wildcards):
-    """Manifest of the state that a trunk's segment goes on from; nothing for the first.
-
-    A segment that is current stays with the state it did go on from: a budget added in between makes no later one anew.
-    """
-    run = run_of(wildcards)
-    pattern = "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json"
-    made = current_manifest(
-        Path(pattern.format(**wildcards)), trunk_stamp(wildcards).fingerprint
-    )
-    if made is not None and (made["start"] is None or Path(made["start"]).exists()):
-        return made["start"] or []
-    before = GRID.trunk_before(run)
-    if before is None:
-        return []
-    return pattern.format(study=wildcards.study, **before.wildcards)
+    """Manifest of the state that a trunk's segment goes on from; nothing for the first."""
+    return GRID.segment_start(run_of(wildcards), Path("results")) or []
 
 
 def branching_state(wildcards):

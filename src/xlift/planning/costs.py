@@ -28,6 +28,8 @@ CHOICES = 4
 """Sequences of a multiple-choice example, where no token ids tell."""
 RATES: Mapping[str, float] = {"cpu": 5e10, "t4": 1.5e13, "v100": 3e13, "a100": 1e14, "h100": 2e14, "h200": 2e14}
 """Operations a second by device, where no run tells: roughly a third of the peak in bf16 (fp16), or a CPU core's."""
+STEP_SECONDS = 0.03
+"""Seconds that a step takes at least, where no run like it tells: small ones wait for the processor that feeds them."""
 SECONDS: Mapping[str, float] = {
     "prepare_encoder": 10.0,
     "prepare_data": 5.0,
@@ -90,9 +92,11 @@ class CostModel:
         seconds, size = self._other(job.rule, None)
         return Estimate(seconds, bytes=size)
 
-    def run_seconds(self, task: str, length: int, flops: float) -> float:
-        """Seconds of the forward and backward passes of so many operations."""
-        return flops / self._rate(task, length)
+    def run_seconds(self, task: str, length: int, batch_size: int, steps: int) -> float:
+        """Seconds of a run's steps, without what it takes before and after them."""
+        flops = steps * batch_size * self.per_example(task, length).flops
+        rate = self._rate(task, length, batch_size)
+        return flops / rate if rate else max(flops / self.rate, steps * STEP_SECONDS)
 
     def _training(self, job: Job) -> Estimate:
         run, grid = job.run, self.grid
@@ -108,7 +112,7 @@ class CostModel:
         one = self.per_example(task, length)
         examples = float(steps * size)
         flops = examples * one.flops
-        seconds = self.run_seconds(task, length, flops) + self._beside(job.rule, task)
+        seconds = self.run_seconds(task, length, size, steps) + self._beside(job.rule, task)
         return Estimate(seconds, steps, examples, examples * one.tokens, flops, self._checkpoint_bytes(job.rule))
 
     @cache  # noqa: B019 (one model a process)
@@ -138,10 +142,10 @@ class CostModel:
         return PerExample(tokens, flops / 1000)
 
     @cache  # noqa: B019 (one model a process)
-    def _rate(self, task: str, length: int) -> float:
-        """Operations a second of runs like these, else of all on the device."""
+    def _rate(self, task: str, length: int, batch_size: int) -> float:
+        """Operations a second of runs like these, best of the same batch size; 0 where there were none."""
         found = [r for r in self._on_device if (r.task, r.length, r.model) == (task, length, self._model)]
-        return mean_rate(found) or self.rate
+        return mean_rate([run for run in found if run.batch_size == batch_size] or found)
 
     @cache  # noqa: B019 (one model a process)
     def _beside(self, rule: str, task: str) -> float:
@@ -219,13 +223,14 @@ def chosen_device(evidence: Evidence, wanted: str | None) -> tuple[str, float, s
     fitting = {name: runs for name, runs in counts.items() if wanted is None or wanted.lower() in name.lower()}
     for name, runs in sorted(fitting.items(), key=lambda entry: (-len(entry[1]), entry[0])):
         rate = mean_rate(runs)
+        plural = "" if len(runs) == 1 else "s"
         if rate:
-            return name, rate, f"{len(runs)} finished runs on {name}"
+            return name, rate, f"The speed is that of {len(runs)} finished run{plural} on {name}"
     assumed = "cpu" if wanted is None else wanted.lower()
     if assumed not in RATES:
         known = sorted({*RATES, *counts})
         raise UserError(f"--device {wanted}: no finished run was on such a device; choose from {', '.join(known)}")
-    return assumed, RATES[assumed], f"an assumed {RATES[assumed]:.0e} operations a second ({assumed})"
+    return assumed, RATES[assumed], f"The speed is an assumed {RATES[assumed]:.0e} operations a second ({assumed})"
 
 
 def mean_rate(runs: Sequence[RunRecord]) -> float:

@@ -44,13 +44,13 @@ class _Builder:
         return len(self.jobs) - 1
 
 
-def study_jobs(grid: Grid) -> list[Job]:
-    """All jobs of a study; a job's inputs come before it."""
+def study_jobs(grid: Grid, results: Path) -> list[Job]:
+    """All jobs of a study whose results are, or will be, in `results`; a job's inputs come before it."""
     made = _Builder(grid)
     encoder = made.add(Job("prepare_encoder", "encoder/manifest.json", fingerprint(grid.encoder_specification())))
     data, encoded = _preparations(made, encoder)
     plan = made.add(Job("plan_analysis", "analysis_plan.json", None))
-    runs = _intermediates(made, encoder, data, encoded)
+    runs = _intermediates(made, encoder, data, encoded, results)
     targets, scores = _cells(made, encoder, data, encoded, runs, plan)
     table = made.add(Job("collect_scores", "scores.parquet", None, tuple(scores)))
     everything = [index for index, job in enumerate(made.jobs) if job.rule in ("train_trunk", "train_intermediate")]
@@ -80,11 +80,11 @@ def _preparations(made: _Builder, encoder: int) -> tuple[dict[str, int], dict[tu
 
 
 def _intermediates(
-    made: _Builder, encoder: int, data: dict[str, int], encoded: dict[tuple[str, int], int]
+    made: _Builder, encoder: int, data: dict[str, int], encoded: dict[tuple[str, int], int], results: Path
 ) -> dict[tuple[str, str, int], int]:
     """Trunks and intermediate runs; the latter's indices by key."""
     grid = made.grid
-    segments: dict[tuple[str, str, int], int] = {}
+    segments: dict[str | None, int] = {}
     runs: dict[tuple[str, str, int], int] = {}
     trunk = grid.study.schedule == "trunk"
     # A trunk's segments from its root on: runs are sorted by amount within an arm.
@@ -93,11 +93,12 @@ def _intermediates(
         name, label, seed = run.key
         path = f"{name}/{label}/seed{seed}/manifest.json"
         if trunk:
-            before = grid.trunk_before(run)
-            needs = () if before is None else (segments[before.key],)
+            start = grid.segment_start(run, results)
+            needs = tuple(segments[start] for start in [start] if start in segments)
             stamp = grid.stamp("trunk", run).fingerprint
-            segments[run.key] = made.add(Job("train_trunk", f"trunk/{path}", stamp, needs, prepared, run))
-        needs = (segments[run.key],) if trunk else ()
+            segment = made.add(Job("train_trunk", f"trunk/{path}", stamp, needs, prepared, run))
+            segments[str(results / grid.study.study / "trunk" / path)] = segment
+        needs = (segment,) if trunk else ()
         stamp = grid.stamp("intermediate", run).fingerprint
         runs[run.key] = made.add(Job("train_intermediate", f"intermediate/{path}", stamp, needs, prepared, run))
     return runs
@@ -151,8 +152,10 @@ def outstanding(grid: Grid, jobs: Sequence[Job], folder: Path) -> list[bool]:
     while True:
         before = sum(runs)
         for index, job in enumerate(jobs):
-            if not runs[index] and any(runs[need] for need in job.needs):
-                runs[index] = True
+            if not runs[index]:
+                # Snakemake takes an absent prepared input, `ancient` or not, for a new one once it is made.
+                remade = [runs[need] and not exists[need] for need in job.prepared]
+                runs[index] = any(remade) or any(runs[need] for need in job.needs)
         for index in reversed(range(len(jobs))):
             if not exists[index] and asked[index]:
                 runs[index] = True

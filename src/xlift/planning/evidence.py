@@ -25,6 +25,7 @@ class RunRecord:
     rule: str
     task: str
     length: int
+    batch_size: int
     model: str
     device: str
     steps: int
@@ -111,6 +112,7 @@ def _run(rule: str, manifest: dict[str, Any], benchmark: float | None) -> RunRec
             rule=rule,
             task=specification["task"],
             length=specification["recipe"]["max_length"],
+            batch_size=specification["recipe"]["batch_size"],
             model=model_key(specification["encoder"], specification["trainable"]),
             device=manifest["device"],
             steps=manifest["job_steps"],

@@ -93,12 +93,12 @@ def make_plan(grid: Grid, results: Path, workers: int, device: str | None) -> Pl
     shape, about_shape = _shape(grid, results)
     chosen, rate, about_rate = chosen_device(evidence, device)
     model = CostModel(grid, evidence, shape, chosen, rate)
-    jobs = study_jobs(grid)
+    jobs = study_jobs(grid, results)
     estimates = [model.estimate(job) for job in jobs]
     todo = outstanding(grid, jobs, results / name)
-    basis = [f"speed: {about_rate}" + (f" ({source})" if evidence.runs else ""), *about_shape]
+    basis = [f"{about_rate}, in the {source}." if evidence.runs else f"{about_rate}.", *about_shape]
     if not evidence.runs:
-        basis.append("no finished run at hand: lengths and all seconds are assumed; plan again after the first runs")
+        basis.append("No finished run is at hand: all seconds are assumed; plan again after the first runs.")
     return Plan(
         study=name,
         budgets=tuple(_budget_row(grid, model, task, budget) for task in grid.budgets for budget in grid.budgets[task]),
@@ -136,7 +136,7 @@ def _shape(grid: Grid, results: Path) -> tuple[EncoderShape, list[str]]:
     folders = [results / study.study / "encoder"]
     if isinstance(study.encoder, HubEncoder):
         folders += [Path(study.data.root) / study.encoder.id] if study.data.root else []
-        fallback, said = ASSUMED, ["encoder: not at hand, XLM-R Base's sizes assumed"]
+        fallback, said = ASSUMED, ["The encoder is not at hand: XLM-R Base's sizes are assumed."]
     else:
         fallback, said = PACKAGED, []
     for folder in folders:
@@ -172,7 +172,7 @@ def _budget_row(grid: Grid, model: CostModel, task: str, budget: Budget) -> Budg
         tokens=budget.examples * one.tokens,
         flops=flops,
         learning_rate=grid.learning_rate(task) * budget.rate_factor,
-        hours=model.run_seconds(task, budget.max_length, flops) / 3600,
+        hours=model.run_seconds(task, budget.max_length, budget.batch_size, budget.steps) / 3600,
     )
 
 

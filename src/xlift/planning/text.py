@@ -37,7 +37,7 @@ def plan_lines(plan: Plan) -> str:
             ("longest chain of jobs", lambda t: duration(t.chain_hours)),
         )
     ]
-    lines += [*table(facts, left=1), "", *(f"Estimates rest on {line}." for line in plan.basis)]
+    lines += [*table(facts, left=1), "", *plan.basis]
     return "\n".join(lines)
 
 
