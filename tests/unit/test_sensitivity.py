@@ -175,6 +175,12 @@ def test_a_covariate_that_determines_the_resource_leaves_nothing_to_estimate() -
     assert changed["note"].startswith("not identified")
 
 
+def test_a_covariate_that_does_not_vary_says_so(found: pl.DataFrame) -> None:
+    constant = row(found, BETA, "all;adjusted=n")  # every test set has 200 items
+    assert constant["note"] == "the covariate does not vary: nothing is adjusted"
+    same(constant, row(found, BETA, "all"))
+
+
 def test_fertility_that_was_not_measured_makes_no_row(found: pl.DataFrame) -> None:
     assert not any("fertility" in scope for scope in found["scope"])
 

@@ -33,7 +33,7 @@ from xlift.contrasts.contrast import (
     slope_contrast,
 )
 from xlift.contrasts.inference import clustered_row
-from xlift.contrasts.rows import BETA, LOW_HIGH, LOW_HIGH_LEVEL, Row
+from xlift.contrasts.rows import BETA, LOW_HIGH, LOW_HIGH_LEVEL, Row, joined
 from xlift.contrasts.table import ContrastSettings, GainTable, Scope
 from xlift.errors import UserError
 from xlift.languages import Language
@@ -150,7 +150,9 @@ def _adjusted(table: GainTable, gains: pl.DataFrame, languages: Mapping[str, Lan
     known["language_family"] = (families[:, None] == every[None, :]).astype(np.float64)[table.language]
     for name, covariates in known.items():
         contrast = slope_contrast(table, BETA, _named(f"adjusted={name}"))
-        yield clustered_row(table, prepare(table, contrast, _centred(covariates)))
+        row = clustered_row(table, prepare(table, contrast, _centred(covariates)))
+        varies = bool(np.any(covariates != covariates[:1]))
+        yield row if varies else replace(row, note=joined("the covariate does not vary: nothing is adjusted", row.note))
 
 
 def _centred(columns: FloatArray) -> FloatArray:
