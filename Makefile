@@ -27,15 +27,15 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check src tests workflow/scripts envs
-	$(BIN)/ruff format --check src tests workflow/scripts envs
+	$(BIN)/ruff check src tests bench workflow/scripts envs
+	$(BIN)/ruff format --check src tests bench workflow/scripts envs
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 
 format: $(INSTALLED)
-	$(BIN)/ruff check --fix src tests workflow/scripts envs
-	$(BIN)/ruff format src tests workflow/scripts envs
+	$(BIN)/ruff check --fix src tests bench workflow/scripts envs
+	$(BIN)/ruff format src tests bench workflow/scripts envs
 	$(BIN)/snakefmt Snakefile workflow
 
 # After a change to pyproject.toml: install what it asks for, then pin what is installed.
