@@ -1,6 +1,6 @@
 """Time and memory of all contrasts on a full XTREME-R grid, as JSON on standard output.
 
-    python bench/contrasts.py [draws]
+    python bench/contrasts.py [draws [intermediate tasks [budgets [seeds]]]]
 
 10 intermediate tasks x 6 budgets x 10 seeds x 203 (target, language) cells of simulated scores (121,800 gains), every
 estimand, scale and method, `draws` bootstrap draws and permutations (2,000). Seconds are of one process; peak memory
@@ -30,14 +30,15 @@ from xlift.contrasts.sensitivity import sensitivity_rows
 from xlift.contrasts.structure import Spreads, build_grid, draw_scores, gains_frame
 from xlift.contrasts.table import ContrastSettings, GainTable
 from xlift.languages import load_languages
+from xlift.resource import resource_levels
 
 TABLE = Path(__file__).parents[1] / "config" / "languages.csv"
 
 
-def full_grid() -> pl.DataFrame:
-    """Simulated gains of the full grid; English has the numbers of another language of its target."""
-    languages = load_languages(TABLE)
-    grid = build_grid(XTREME_R, languages, 10, [float(k) for k in range(6)], 10)
+def simulated(intermediates: int, budgets: int, seeds: int) -> pl.DataFrame:
+    """Simulated gains on XTREME-R's cells; English has the numbers of another language of its target."""
+    levels = resource_levels(load_languages(TABLE).values())
+    grid = build_grid(XTREME_R, levels, intermediates, [float(k) for k in range(budgets)], seeds)
     scores = draw_scores(grid, Spreads(), -0.2, np.random.default_rng(1))
     gains = gains_frame(grid, *scores).with_columns(
         pl.col("target").replace_strict({f"target{k:02d}": name for k, name in enumerate(sorted(XTREME_R))}),
@@ -51,9 +52,9 @@ def full_grid() -> pl.DataFrame:
     return pl.concat([gains, english.with_columns(language=pl.lit("en"))])
 
 
-def main(draws: int = 2000) -> dict[str, Any]:
+def main(draws: int = 2000, intermediates: int = 10, budgets: int = 6, seeds: int = 10) -> dict[str, Any]:
     """Measure every part by itself, then the whole."""
-    languages, gains = load_languages(TABLE), full_grid()
+    languages, gains = load_languages(TABLE), simulated(intermediates, budgets, seeds)
     chance = {name: {"xnli": 1 / 3, "xcopa": 1 / 2}.get(name, 0.0) for name in XTREME_R}
     settings = ContrastSettings(bootstrap_draws=draws, permutations=draws, chance=chance)
     scripts = {code: language.script for code, language in languages.items()}
