@@ -240,13 +240,19 @@ def summary(point: Point, found: Sequence[Outcome], truth: dict[str, float]) -> 
                 "sd_estimate": float(estimates.std(ddof=1)),
                 "mean_se": float(np.sqrt(np.mean(errors**2))),
                 "rejected": rejected,
-                "rejected_error": (rejected * (1 - rejected) / len(own)) ** 0.5,
+                "rejected_error": _rate_error(rejected, len(own)),
                 "covered": covered,
-                "covered_error": (covered * (1 - covered) / len(own)) ** 0.5,
+                "covered_error": _rate_error(covered, len(own)),
                 "median_degrees": float(np.median(degrees)) if degrees else None,
             }
             records.append({k: round(v, 5) if isinstance(v, float) else v for k, v in record.items()})
     return records
+
+
+def _rate_error(rate: float, count: int) -> float:
+    """Monte Carlo standard error of a rate; of (k + 1) / (n + 2), as no event in few draws is no certainty."""
+    shrunk = (rate * count + 1) / (count + 2)
+    return float((shrunk * (1 - shrunk) / count) ** 0.5)
 
 
 def simulate_point(point: Point, languages: Mapping[str, Language], numbers: Sequence[int]) -> list[Outcome]:

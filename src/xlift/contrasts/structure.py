@@ -28,7 +28,7 @@ class Spreads:
     """Standard deviations in points: slopes per doubling, tilts per standard deviation of z.
 
     The defaults are assumptions, not measurements. The first six decide how precise a slope is; with them and
-    XTREME-R's layout, one intermediate task, six budgets and three seeds, beta has a standard error of about 0.08.
+    XTREME-R's layout, one intermediate task, six budgets and three seeds, beta has a standard error of about 0.1.
     """
 
     language_slope: float = 0.30  # h[l]

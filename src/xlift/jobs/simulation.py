@@ -32,6 +32,7 @@ from xlift.report.figures import static_svg
 from xlift.resource import Resource, resource_levels
 
 JSON, PAGE, FIGURE = "statistics_simulation.json", "statistics.md", "statistics_power.svg"
+FEW_DATA_SETS = 400
 Record = dict[str, Any]
 
 
@@ -102,7 +103,11 @@ def _grid(record: Record) -> str:
 
 
 def _rate(record: Record | None, key: str) -> str:
-    return "" if record is None else f"{100 * record[key]:.1f} ± {100 * record[f'{key}_error']:.1f} %"
+    """A rate with its Monte Carlo standard error, and of how many data sets where they are few."""
+    if record is None:
+        return ""
+    few = f" (of {record['data_sets']})" if record["data_sets"] < FEW_DATA_SETS else ""
+    return f"{100 * record[key]:.1f} ± {100 * record[f'{key}_error']:.1f} %{few}"
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
