@@ -46,7 +46,8 @@ class BudgetEntry(Block):
         None, description="Examples an optimiser step; steps change so that the examples stay, unless `steps` is given."
     )
     lr_scaling: Scaling | None = Field(
-        None, description="Learning rate at another batch size: times the ratio's power 0, 0.5 or 1; unset is `sqrt`."
+        None,
+        description="Learning rate at another batch size: times the ratio's power 0, 0.5 or 1; unset: as `cross` says.",
     )
     max_length: Length | None = Field(None, description="Longest sequence, in tokens.")
     unique_fraction: Fraction | None = Field(
