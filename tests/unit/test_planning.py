@@ -419,12 +419,16 @@ def test_records_are_what_is_on_disk(tmp_path):
         path = folder / "benchmarks" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"s\n{seconds}\n", encoding="utf-8")
+    (folder / "encoder").mkdir()
+    (folder / "encoder" / "model.safetensors").write_bytes(b"x" * 70)
+    (folder / "predictions/cldr_kind/none/x0").mkdir(parents=True)
+    (folder / "predictions/cldr_kind/none/x0/seed1.parquet").write_bytes(b"x" * 30)
     (folder / "benchmarks" / "render_report.tsv").write_text("nothing", encoding="utf-8")
     found = read_evidence(tmp_path, ["planned"])
     assert found.runs == (record(), record(job_seconds=15.0))
     assert set(found.jobs) == {
-        JobRecord("prepare_encoder", None, "planned", 12.5, 0),
-        JobRecord("predict_cell", "cldr_kind", "planned", 6.5, 0),
+        JobRecord("prepare_encoder", None, "planned", 12.5, 70),
+        JobRecord("predict_cell", "cldr_kind", "planned", 6.5, 30),
     }
     assert read_evidence(tmp_path, ["none"]) == Evidence((), (), ())
 

@@ -47,6 +47,8 @@ SECONDS: Mapping[str, float] = {
     "all": 0.0,
 }
 """Seconds of a job, of a run or prediction without its forward and backward passes, where no finished job tells."""
+VOCABULARY = 250_000
+"""Word embeddings of a multilingual encoder, where it is not at hand."""
 ROW_BYTES = 40
 """Bytes of a prediction on disk, where no file tells."""
 
@@ -159,13 +161,13 @@ class CostModel:
         """Seconds and bytes of a job that trains nothing; of another study's predictions nothing is concluded."""
         mine = [job for job in self.evidence.jobs if job.study == self.grid.study.study]
         found = [job for job in mine if (job.rule, job.target) == (rule, target)]
-        if rule == "score_cell":
-            found = [job for job in mine if job.rule == rule]
         if not found and rule != "predict_cell":
             found = [job for job in self.evidence.jobs if job.rule == rule]
         if found:
             return fmean(job.seconds for job in found), fmean(job.bytes for job in found)
-        return (SECONDS[rule], 0.0) if target is None else self._prediction(target)
+        if target is not None:
+            return self._prediction(target)
+        return SECONDS[rule], self._encoder_bytes() if rule == "prepare_encoder" else 0.0
 
     def _prediction(self, target: str) -> tuple[float, float]:
         """Seconds and bytes of predicting all languages of a target, from its tokens."""
@@ -179,6 +181,10 @@ class CostModel:
         width = max(1, round(PADDING * tokens / max(1.0, sequences)))
         flops = forward_flops(self.shape, round(sequences), width)
         return SECONDS["predict_cell"] + flops / self.rate, ROW_BYTES * sequences
+
+    def _encoder_bytes(self) -> float:
+        """Bytes of the prepared encoder in fp32."""
+        return 4.0 * (self.shape.linear_parameters + VOCABULARY * self.shape.hidden)
 
     def _checkpoint_bytes(self, rule: str) -> float:
         found = [run.bytes for run in self._same_model if run.rule == rule]

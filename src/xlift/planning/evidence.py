@@ -41,7 +41,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """What another job took: seconds by Snakemake's clock, the bytes of its output; `target` of a prediction."""
+    """What another job took: seconds by Snakemake's clock, the bytes of its output; `target`: of a prediction."""
 
     rule: str
     target: str | None
@@ -130,24 +130,29 @@ def _run(rule: str, manifest: dict[str, Any], benchmark: float | None) -> RunRec
 
 
 def _jobs(folder: Path) -> Iterator[JobRecord]:
-    outputs = {"predict_cell": "predictions", "score_cell": "scores"}
-    for rule in sorted(path.name for path in (folder / "benchmarks").glob("*")):
-        name = rule.removesuffix(".tsv")
-        if name in RUN_FOLDERS.values():
-            continue
-        files = (
-            [folder / "benchmarks" / rule] if rule != name else sorted((folder / "benchmarks" / rule).rglob("*.tsv"))
-        )
-        for path in files:
-            seconds = _seconds(path)
-            if seconds is None:
-                continue
-            size, target = 0, None
-            if name in outputs:
-                place = path.relative_to(folder / "benchmarks" / rule).with_suffix(".parquet")
-                target, output = place.parts[0], folder / outputs[name] / place
-                size = output.stat().st_size if output.exists() else 0
-            yield JobRecord(name, target, folder.name, seconds, size)
+    for path in sorted((folder / "benchmarks").rglob("*.tsv")):
+        place = path.relative_to(folder / "benchmarks").with_suffix("")
+        rule, seconds = place.parts[0], _seconds(path)
+        if seconds is not None and rule not in RUN_FOLDERS.values():
+            target = place.parts[1] if rule == "predict_cell" else None
+            yield JobRecord(rule, target, folder.name, seconds, _output_bytes(folder, place))
+
+
+def _output_bytes(folder: Path, place: Path) -> int:
+    """Bytes of what the job with this benchmark made, in a file or a folder; 0 where they are not told apart."""
+    of_rule = {
+        "prepare_encoder": "encoder",
+        "prepare_data": "data",
+        "encode_task": "encoded",
+        "predict_cell": "predictions",
+        "score_cell": "scores",
+        "render_report": "report",
+    }
+    if place.parts[0] not in of_rule:
+        return 0
+    output = folder.joinpath(of_rule[place.parts[0]], *place.parts[1:])
+    files = [*output.rglob("*"), Path(f"{output}.parquet")]
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def _tokens(manifest: dict[str, Any] | None) -> TokenRecord | None:
