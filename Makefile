@@ -47,7 +47,7 @@ lock: $(INSTALLED)
 reference: $(INSTALLED)
 	$(BIN)/xlift reference
 
-# After a change to the inference: does it hold its level? About ten minutes on two cores; rewrites docs/statistics*.
+# After a change to the inference: does it hold its level? Seven minutes on two cores; rewrites docs/statistics*.
 simulate: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m xlift.jobs.simulation
 
