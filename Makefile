@@ -51,7 +51,7 @@ reference: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python bench/run.py
 
-# After a change to the inference: does it hold its level? About ten minutes on two cores; rewrites docs/statistics*.
+# After a change to the inference: does it hold its level? About seven minutes on two cores; rewrites docs/statistics*.
 simulate: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m xlift.jobs.simulation
 

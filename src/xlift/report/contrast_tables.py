@@ -87,7 +87,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
         Cell(p_value(row["p_adjusted"]), row["p_adjusted"]),
         numeric_cell(row["n_languages"], 0),
         numeric_cell(row["n_runs"], 0),
-        Cell(row["note"] or ""),
+        Cell(row["note"] or "", css="said"),
     )
 
 
