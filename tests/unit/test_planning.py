@@ -367,6 +367,19 @@ def test_predictions_by_their_seconds_and_before_by_their_tokens():
     assert others == before
 
 
+def test_predictions_of_other_targets_tell_how_far_the_tokens_are_off():
+    grid = make()
+    kind, retrieval = (
+        job_of(grid, f"predictions/{target}/cldr_pairs/x1/seed1.parquet") for target in ("cldr_kind", "cldr_retrieval")
+    )
+    before = model(grid)
+    half = before.estimate(kind).seconds / 2
+    jobs = tuple(JobRecord("predict_cell", "cldr_kind", "planned", seconds, 500) for seconds in (half - 1, half + 1))
+    after = model(grid, jobs=jobs).estimate(retrieval)
+    assert after.seconds == pytest.approx(before.estimate(retrieval).seconds / 2)
+    assert after.bytes == before.estimate(retrieval).bytes
+
+
 def test_trained_weights_by_hand():
     # Six matrices a layer: four of 384 x 384, two between 384 and 1,536; rank 8 on both sides of each.
     assert trained_weights(PACKAGED, make()) == 12 * 8 * (4 * (384 + 384) + 2 * (384 + 1536))

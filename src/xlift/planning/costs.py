@@ -166,8 +166,18 @@ class CostModel:
         if found:
             return fmean(job.seconds for job in found), fmean(job.bytes for job in found)
         if target is not None:
-            return self._prediction(target)
+            seconds, size = self._prediction(target)
+            return seconds * self._prediction_scale(), size
         return SECONDS[rule], self._encoder_bytes() if rule == "prepare_encoder" else 0.0
+
+    @cache  # noqa: B019 (one model a process)
+    def _prediction_scale(self) -> float:
+        """How long predictions of the study's other targets took, as a share of what their tokens tell; 1 without."""
+        mine = [job for job in self.evidence.jobs if job.study == self.grid.study.study and job.rule == "predict_cell"]
+        known = sorted({job.target for job in mine if job.target in self.grid.study.targets})
+        told = sum(self._prediction(target)[0] for target in known)
+        took = sum(fmean(job.seconds for job in mine if job.target == target) for target in known)
+        return took / told if known else 1.0
 
     def _prediction(self, target: str) -> tuple[float, float]:
         """Seconds and bytes of predicting all languages of a target, from its tokens."""
