@@ -24,7 +24,7 @@ from xlift.training.cost import training_flops
 from xlift.training.execution import CPU_TOKENS
 from xlift.training.loop import Model, Optimisation, TrainingLoop
 from xlift.training.run import encoder_shape, frozen_dtype
-from xlift.training.schedule import decaying
+from xlift.training.schedule import Schedule
 
 TASK = Task(
     name="panx",
@@ -63,7 +63,7 @@ class Engine:
         examples = len(self._encoded.examples("train"))
         steps = math.ceil(examples / batch)
         # As Trainer's defaults: no warm-up, no weight decay, clip 1.
-        settings = Optimisation(decaying(rate, steps, 0.0), batch, 0.0, 1.0, seed=1)
+        settings = Optimisation(Schedule(rate, steps, 0, 0), batch, 0.0, 1.0, seed=1)
         shape = encoder_shape(self._folder, trainable.layers)
 
         def cost(sequences: int, width: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,18 @@ from xlift.tasks.families import FAMILIES
 from xlift.training.cost import training_flops
 from xlift.training.loop import Model, Optimisation, Realised, TrainingLoop
 from xlift.training.run import Inputs, encoder_shape, train_run
-from xlift.training.schedule import decaying
+from xlift.training.schedule import Schedule
 
 CPU = torch.device("cpu")
 FAMILY_NAMES = sorted(FAMILIES)
 LORA, FULL = Trainable(rank=4, alpha=16.0), Trainable(method="full")
 CAP = 2048
+
+
+def decaying(peak: float, steps: int, warmup: float) -> Schedule:
+    """A rise over a share `warmup` of the steps, then a fall over all the rest."""
+    rise = math.ceil(warmup * steps)
+    return Schedule(peak, steps, rise, rise)
 
 
 def settings(steps: int = 30, rate: float = 5e-3, warmup: float = 0.1, **changes: Any) -> Optimisation:

@@ -11,9 +11,11 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import save
+from torch.nn import functional as F
 
 from xlift.encoder.adapt import (
     Trainable,
+    _LowRankProduct,
     adapted_layers,
     load_trained,
     make_trainable,
@@ -133,6 +135,25 @@ def test_stored_adapters_are_pefts(folder):
     for name, gradient in gradients[0].items():
         assert gradient.abs().max() > 0
         torch.testing.assert_close(gradient, gradients[1][name], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["without dropout", "with dropout"])
+def test_the_adapters_product_has_the_gradients_that_autograd_finds(shared):
+    generator = torch.Generator().manual_seed(3)
+    shapes = {"hidden": (2, 5, 4), "weight": (6, 4), "bias": (6,), "down": (3, 4), "up": (6, 3)}
+    drawn = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+    kept = torch.tensor([1.5, 0.0]).repeat(20).view(2, 5, 4).double()
+    found = []
+    for product in (
+        lambda x, z, a, b: _LowRankProduct.apply(x, z, drawn["weight"], drawn["bias"], a, b),
+        lambda x, z, a, b: F.linear(x, drawn["weight"], drawn["bias"]) + z @ a.T @ b.T,
+    ):
+        hidden, down, up = (drawn[name].clone().requires_grad_() for name in ("hidden", "down", "up"))
+        out = product(hidden, hidden if shared else hidden * kept, down, up)
+        out.square().sum().backward()
+        found.append([out, hidden.grad, down.grad, up.grad])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-10)
 
 
 def test_adapters_of_a_native_encoder_need_neither_peft_nor_transformers(folder):

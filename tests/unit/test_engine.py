@@ -25,7 +25,6 @@ from xlift.training.batches import training_subset
 from xlift.training.cost import EncoderShape, conventional_flops
 from xlift.training.execution import Execution, MemoryPlan, Weights, activation_bytes, memory_plan
 from xlift.training.feed import Feed, prefetched
-from xlift.training.loop import shuffled
 
 # --- Feeding the device ---
 
@@ -208,11 +207,12 @@ def plan(gib: float, weights: Weights, longest: int = 512, **changes) -> MemoryP
 def test_memory_of_a_layer_by_hand():
     # Hidden 4, inner 8, one layer: 2 x (44 + 16) + 32 + 8 bytes; recomputed: its input of 4 beside that.
     shape = EncoderShape(layers=1, hidden=4, intermediate=8)
-    assert activation_bytes(shape, False) == 160
-    assert activation_bytes(shape, True) == 160 + 8
+    assert activation_bytes(shape, False, 2) == 160
+    assert activation_bytes(shape, True, 2) == 160 + 8
+    assert activation_bytes(shape, True, 4) == 280 + 16
     three = dataclasses.replace(shape, layers=3)
-    assert (activation_bytes(three, False), activation_bytes(three, True)) == (480, 184)
-    assert Weights(trained=10, frozen=100).bytes == 160 + 200
+    assert (activation_bytes(three, False, 2), activation_bytes(three, True, 2)) == (480, 184)
+    assert Weights(trained=10, frozen=100).bytes(2) == 160 + 200
 
 
 def test_xlmr_large_fits_sixteen_gib():
@@ -226,8 +226,20 @@ def test_xlmr_large_fits_sixteen_gib():
     assert plan(80, all_weights).checkpointing is False
     for gib, weights in ((16, frozen_words), (12, all_weights), (16, all_weights), (80, lora)):
         made = plan(gib, weights)
-        used = weights.bytes + made.micro_batch_tokens * activation_bytes(XLMR_LARGE, made.checkpointing)
+        used = weights.bytes(2) + made.micro_batch_tokens * activation_bytes(XLMR_LARGE, made.checkpointing, 2)
         assert used <= 0.85 * gib * 2**30
+
+
+@pytest.mark.parametrize("family", ["multiple_choice", "retrieval"])
+def test_what_has_to_be_computed_together(family, tiny_encoder):
+    encoded, model = prepared(family, tiny_encoder)
+    sizes = [(encoded.owner == example).nonzero().flatten() for example in range(len(encoded.split))]
+    largest = max(len(rows) * int(encoded.lengths[rows].max()) for rows in sizes)
+    expected = largest if family == "multiple_choice" else 2 * 8 * largest
+    assert training_run.positions_together(model, encoded, 8) == expected
+    if family == "retrieval":
+        step = Feed(model.family, encoded, model.encoder.pad_id, 1).step(model.family.training_examples(encoded)[:8])
+        assert step.batches[0].padded_tokens <= expected
 
 
 def test_memory_settings_are_taken_as_given():
@@ -343,7 +355,7 @@ def test_a_run_on_a_share_of_the_data_sees_no_other_example(tiny_encoder, comput
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_labels_without_content(family, tiny_encoder):
     encoded, model = prepared(family, tiny_encoder, max_length=20)
-    found = shuffled(encoded, model.family, 5)
+    found = model.family.shuffled(encoded, 5)
     assert torch.equal(found.tokens, encoded.tokens)
     level, name = {
         "classification": ("by_example", "label"),
@@ -376,8 +388,8 @@ def test_labels_without_content(family, tiny_encoder):
     if family == "multiple_choice":
         choices = torch.tensor([len(row) for row in toy_frame(family)["choices"]])
         assert bool((after < choices).all())
-    assert torch.equal(getattr(shuffled(encoded, model.family, 5), level)[name], after)
-    assert not torch.equal(getattr(shuffled(encoded, model.family, 6), level)[name], after)
+    assert torch.equal(getattr(model.family.shuffled(encoded, 5), level)[name], after)
+    assert not torch.equal(getattr(model.family.shuffled(encoded, 6), level)[name], after)
 
 
 def test_a_control_run_does_not_learn_what_its_twin_learns(tiny_encoder, tmp_path):

@@ -10,17 +10,18 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import runs
-from runs import FAMILY_NAMES, FULL, LORA, start_run
+from runs import FAMILY_NAMES, FULL, LORA
 from xlift.artifacts import read_manifest
 from xlift.errors import UserError
+from xlift.jobs.train import state_folder
 from xlift.training import loop
 from xlift.training.execution import Execution
-from xlift.training.run import state_folder
 from xlift.training.state import State, StateFolder, read_state
 
 EVERY_STEP = Execution(save_every=0.0)
@@ -29,6 +30,12 @@ PUBLISHED = ("weights.safetensors", "log.jsonl")
 
 def published(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in PUBLISHED}
+
+
+def start_run(family: str, inputs: runs.Inputs, out: Path, execution: Any = None, **changes: Any) -> dict[str, Any]:
+    """Train a toy run of a study to its end, with its state where a job would keep it."""
+    kept = dataclasses.replace(inputs, state=state_folder(out, changes.get("kind", "intermediate")))
+    return runs.start_run(family, kept, out, execution, **changes)
 
 
 def out_of(study: Path, kind: str = "intermediate") -> Path:
@@ -64,22 +71,26 @@ class StopAfter:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("trainable", [LORA, FULL], ids=["lora", "full"])
+@pytest.mark.parametrize("step", [7, 12], ids=["on the way", "after the last step"])
 def test_a_run_told_to_stop_saves_and_goes_on_to_the_same_bytes(
-    number, trainable, inputs, tmp_path, monkeypatch, capsys
+    number, trainable, step, inputs, tmp_path, monkeypatch, capsys
 ):
     given, changes = inputs("tagging"), {"trainable": dataclasses.asdict(trainable), "training__dropout": 0.2}
     whole = start_run("tagging", given, out_of(tmp_path / "whole"), **changes)
     out = out_of(tmp_path / "stopped")
     with monkeypatch.context() as patch:
-        StopAfter(patch, 7, number)
-        expected = rf"toy/x1/seed1: stopped by {number.name} after step 7 of 12; its state is saved: run the workflow"
+        StopAfter(patch, step, number)
+        expected = (
+            rf"toy/x1/seed1: stopped by {number.name} after step {step} of 12; its state is saved: run the workflow"
+        )
         with pytest.raises(UserError, match=expected):
             start_run("tagging", given, out, **changes)
     assert not out.exists()
     (state,) = states(tmp_path / "stopped")
-    assert read_state(state).facts["step"] == 7
+    assert read_state(state).facts["step"] == step
     found = start_run("tagging", given, out, **changes)
-    assert "goes on after step 7" in capsys.readouterr().out
+    assert (found["seconds_to_first_step"] is None) == (step == 12)
+    assert f"goes on after step {step}" in capsys.readouterr().out
     assert published(out) == published(out_of(tmp_path / "whole"))
     for fact in ("steps", "examples", "tokens", "padded_tokens", "flops", "final_loss", "dev", "job_steps"):
         assert found[fact] == whole[fact], fact
@@ -197,7 +208,7 @@ def test_saves_are_as_far_apart_as_asked(tmp_path, monkeypatch):
 
 def test_states_lie_beside_the_studys_other_folders():
     out = Path("results/s/target/t/i/x1/seed3")
-    assert state_folder({"kind": "target"}, out) == Path("results/s/state/target/t/i/x1/seed3")
+    assert state_folder(out, "target") == Path("results/s/state/target/t/i/x1/seed3")
 
 
 # --- Trunks ---
@@ -251,6 +262,31 @@ def test_a_stopped_branch_goes_on_from_its_own_state(inputs, tmp_path, monkeypat
     found = start_run("classification", from_trunk, out_of(tmp_path / "a"), **branch)
     assert published(out_of(tmp_path / "a")) == published(out_of(tmp_path / "whole"))
     assert found["job_steps"] == whole["job_steps"] == 6
+
+
+def test_nothing_goes_on_over_another_encoder(inputs, tmp_path, monkeypatch, capsys):
+    """An encoder without a pinned revision can be another one under the same settings."""
+    given = dataclasses.replace(inputs("classification"), encoder_sha256="aaa")
+    other = dataclasses.replace(given, encoder_sha256="bbb")
+    with monkeypatch.context() as patch:
+        StopAfter(patch, 5, signal.SIGTERM)
+        with pytest.raises(UserError, match="after step 5"):
+            start_run("classification", given, out_of(tmp_path))
+    start_run("classification", other, out_of(tmp_path))
+    assert "goes on after" not in capsys.readouterr().out
+    start = segment("classification", given, tmp_path, 6, None)
+    branch = {"schedule": {"kind": "cooldown", "warmup_steps": 2, "branch": 6}, "recipe__steps": 12}
+    with pytest.raises(UserError, match=r"was trained over encoder weights with sha256 aaa, and the prepared .* bbb"):
+        start_run("classification", dataclasses.replace(other, start=start), out_of(tmp_path / "b"), **branch)
+
+
+def test_without_a_place_for_its_state_a_signal_stops_at_once(tiny_encoder, compute, monkeypatch):
+    encoded, model = runs.prepared("classification", tiny_encoder)
+    StopAfter(monkeypatch, 3, signal.SIGINT)
+    found = runs.loop_of(model, encoded, runs.settings(20), compute, tiny_encoder)
+    with pytest.raises(KeyboardInterrupt):
+        found.run()
+    assert found.realised.total.steps == 3
 
 
 @pytest.mark.parametrize(

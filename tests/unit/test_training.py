@@ -14,7 +14,19 @@ import torch
 from safetensors.torch import load_file
 
 import runs
-from runs import CPU, FAMILY_NAMES, FULL, LORA, loop_of, prepared, run_loop, settings, specification, start_run
+from runs import (
+    CPU,
+    FAMILY_NAMES,
+    FULL,
+    LORA,
+    decaying,
+    loop_of,
+    prepared,
+    run_loop,
+    settings,
+    specification,
+    start_run,
+)
 from toy import toy_frame
 from xlift.artifacts import fingerprint, read_manifest
 from xlift.encoder.adapt import Trainable, adapted_layers
@@ -29,7 +41,7 @@ from xlift.training.cost import training_flops
 from xlift.training.feed import example_lengths
 from xlift.training.optimiser import AdamW
 from xlift.training.run import encoder_shape
-from xlift.training.schedule import Schedule, decaying
+from xlift.training.schedule import Schedule
 
 FULL_WITH_WORDS = Trainable(method="full", freeze_word_embeddings=False)
 ONE_STEP = {"recipe__steps": 1, "schedule__warmup_steps": 0}
@@ -222,9 +234,9 @@ def test_no_training_examples_is_one_sentence(tiny_encoder, compute):
 
 def test_a_batch_larger_than_the_data_is_one_sentence(tiny_encoder, compute):
     encoded, model = prepared("classification", tiny_encoder)
-    with pytest.raises(UserError, match=r"a batch of 25 is larger than the 24 .*; lower batch_size"):
+    with pytest.raises(UserError, match=r"^toy run: a batch of 25 is larger than the 24 .*; use a smaller"):
         loop_of(model, encoded, settings(batch_size=25), compute, tiny_encoder)
-    with pytest.raises(UserError, match=r"a batch of 8 is larger than the 6 .* raise unique_fraction"):
+    with pytest.raises(UserError, match=r"^toy run: a batch of 8 is larger than the 6 .*; use a smaller"):
         loop_of(model, encoded, settings(unique_fraction=0.25), compute, tiny_encoder)
 
 

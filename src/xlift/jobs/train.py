@@ -33,6 +33,7 @@ def train_job(
         data=checked_examples(Path(examples)),
         parent=None if parent is None else Path(parent).parent,
         start=None if start is None else Path(start).parent,
+        state=state_folder(Path(manifest).parent, specification["kind"]),
         encoder_sha256=encoder_sha256(Path(encoder)),
     )
     started = psutil.Process().create_time()
@@ -44,3 +45,9 @@ def train_job(
         started,
         Execution(**execution or {}),
     )
+
+
+def state_folder(run: Path, kind: str) -> Path:
+    """Where the run in folder `run` keeps its state while it trains: `<study>/state/`, then its path in the study."""
+    study = next(above.parent for above in run.parents if above.name == kind)
+    return study / "state" / run.relative_to(study)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
@@ -101,6 +102,11 @@ class Family(ABC):
     def units(self, encoded: Encoded) -> Tensor:
         """How many loss terms each example has [examples]; the loss is a mean over an optimiser step's terms."""
         return torch.ones(len(encoded.split), dtype=torch.int64)
+
+    def shuffled(self, encoded: Encoded, seed: int) -> Encoded:
+        """The control without content: the same training examples with labels that say nothing about them."""
+        generator = torch.Generator().manual_seed(seed)
+        return replace(encoded, **self.without_content(encoded, self.training_examples(encoded), generator))
 
     @abstractmethod
     def without_content(self, encoded: Encoded, examples: Tensor, generator: torch.Generator) -> dict[str, Any]:

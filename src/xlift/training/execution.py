@@ -42,46 +42,48 @@ class Weights:
     trained: int
     frozen: int
 
-    @property
-    def bytes(self) -> int:
-        """Memory during training."""
-        return 16 * self.trained + 2 * self.frozen
+    def bytes(self, itemsize: int) -> int:
+        """Memory during training where the compute dtype has `itemsize` bytes."""
+        return 16 * self.trained + itemsize * self.frozen
 
 
-def activation_bytes(shape: EncoderShape, checkpointing: bool) -> int:
-    """Bytes kept for the backward pass, a token position, in 16-bit mixed precision; attention by a fused kernel.
+def activation_bytes(shape: EncoderShape, checkpointing: bool, itemsize: int) -> int:
+    """Bytes kept for the backward pass, a token position, with `itemsize` bytes in the compute dtype.
 
-    A layer keeps about 11 vectors of the hidden and 2 of the inner size in 16 bits, two layer norms' inputs in 32 bits
-    and two dropout masks (counted as in Korthikanti et al., 2022, arXiv 2205.05198, section 4.1). With checkpointing a
-    layer keeps its input, and one layer at a time all of this.
+    Attention is by a fused kernel. A layer keeps about 11 vectors of the hidden and 2 of the inner size in the compute
+    dtype, two layer norms' inputs in 32 bits and two dropout masks (counted as in Korthikanti et al., 2022, arXiv
+    2205.05198, section 4.1). With checkpointing a layer keeps its input, and one layer at a time all of this.
     """
-    layer = 2 * (11 * shape.hidden + 2 * shape.intermediate) + 8 * shape.hidden + 2 * shape.hidden
-    return shape.layers * 2 * shape.hidden + layer if checkpointing else shape.layers * layer
+    layer = itemsize * (11 * shape.hidden + 2 * shape.intermediate) + 8 * shape.hidden + 2 * shape.hidden
+    return shape.layers * itemsize * shape.hidden + layer if checkpointing else shape.layers * layer
 
 
 def memory_plan(
     execution: Execution, compute: Compute, shape: EncoderShape, weights: Weights, longest: int
 ) -> MemoryPlan:
-    """Fit a run into its device's memory. `longest`: token positions of the longest example's sequences together.
+    """Fit a run into its device's memory. `longest`: token positions that have to be computed together.
 
     On CUDA as many positions as fit, a power of two; checkpointing where fewer than a GPU needs to be busy would fit
-    without it. UserError where not even one example fits.
+    without it. UserError where not even `longest` fit.
     """
     wanted = execution.gradient_checkpointing
     if compute.device.type == "cpu":
         return MemoryPlan(execution.micro_batch_tokens or CPU_TOKENS, wanted == "on")
     memory = compute.memory_bytes()
-    room = USABLE * memory - weights.bytes
-    fitting = {choice: int(max(room, 0) // activation_bytes(shape, choice)) for choice in (False, True)}
-    needed = execution.micro_batch_tokens or max(longest, FEWEST_CUDA_TOKENS)
-    checkpointing = wanted == "on" or (wanted == "auto" and fitting[False] < needed)
+    itemsize = compute.dtype.itemsize
+    held = weights.bytes(itemsize)
+    room = max(USABLE * memory - held, 0)
+    fitting = {choice: int(room // activation_bytes(shape, choice, itemsize)) for choice in (False, True)}
+    least = max(longest, execution.micro_batch_tokens or 0)
+    enough = least if execution.micro_batch_tokens else max(longest, FEWEST_CUDA_TOKENS)
+    checkpointing = wanted == "on" or (wanted == "auto" and fitting[False] < enough)
     fits = fitting[checkpointing]
-    if fits < max(longest, execution.micro_batch_tokens or 0):
+    if fits < least:
         raise UserError(
-            f"the device's {memory / 2**30:.0f} GiB hold {weights.bytes / 2**30:.1f} GiB of weights and about {fits} "
-            f"token positions of activations where {max(longest, execution.micro_batch_tokens or 0)} are needed; use "
+            f"the device's {memory / 2**30:.0f} GiB hold {held / 2**30:.1f} GiB of weights and about {fits} token "
+            f"positions of activations where {least} are needed; use "
             "trainable.method lora, a smaller max_length or training.micro_batch_tokens, gradient checkpointing, "
             "or a larger device"
         )
     tokens = execution.micro_batch_tokens or min(MOST_CUDA_TOKENS, 2 ** (fits.bit_length() - 1))
-    return MemoryPlan(max(tokens, longest) if execution.micro_batch_tokens is None else tokens, checkpointing)
+    return MemoryPlan(tokens, checkpointing)

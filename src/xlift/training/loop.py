@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any, cast
@@ -13,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from xlift.budgets import check_batch
 from xlift.compute import Compute
 from xlift.encoder.model import AnyEncoder
 from xlift.errors import UserError
@@ -83,11 +85,14 @@ class Amounts:
 
 @dataclass
 class Realised:
-    """What a run really did; `inherited` is what the trunk it branches from had done before."""
+    """What a run really did; `inherited` is what the trunk it branches from had done before.
+
+    `first_step_at`: when this process made its first step (seconds since the epoch), if it made any.
+    """
 
     total: Amounts = field(default_factory=Amounts)
     inherited: Amounts = field(default_factory=Amounts)
-    first_step_at: float = 0.0
+    first_step_at: float | None = None
     losses: list[float] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
     best_step: int | None = None
@@ -123,11 +128,7 @@ class TrainingLoop:
         )
         if len(examples) == 0:
             raise UserError(f"{name}: the task has no training examples; choose another task or check its data")
-        if settings.batch_size > len(examples):
-            raise UserError(
-                f"{name}: a batch of {settings.batch_size} is larger than the {len(examples)} training examples it is "
-                "drawn from; lower batch_size or raise unique_fraction"
-            )
+        check_batch(settings.batch_size, len(examples), name, "it")
         self._model, self._settings, self._compute, self._cost = model, settings, compute, cost
         self._name, self._dev_score = name, dev_score
         self._forward = forward or model.encoder
@@ -144,13 +145,14 @@ class TrainingLoop:
         self.realised = Realised()
 
     def run(self, states: StateFolder | None = None) -> Realised:
-        """Train from the step reached to the end, saving to `states` when due and when asked to stop.
+        """Train from the step reached to the end, saving to `states`, if any, when due and when asked to stop.
 
         Raises `UserError` after such a request, and at a loss that is not finite.
         """
         self._model.encoder.train()
         self._model.head.train()
-        with stop_requests() as request:
+        # Without a place for its state a run is stopped by a signal as any program is.
+        with nullcontext() if states is None else stop_requests() as request:
             steps = self._steps()
             while (done := self.realised.total.steps) < self._settings.schedule.steps:
                 started = time.perf_counter()
@@ -161,14 +163,16 @@ class TrainingLoop:
                 self.realised.total = replace(total, seconds=total.seconds + time.perf_counter() - started)
                 if done in self._looks:
                     self._look(done)
-                if states is not None and request.name is not None:
+                if states is None:
+                    continue
+                if request is not None and request.name is not None:
                     states.save(self.state())
                     raise UserError(
                         f"{self._name}: stopped by {request.name} after step {done} of "
                         f"{self._settings.schedule.steps}; its state is saved: run the workflow again to go on from "
                         "there"
                     )
-                if states is not None and states.due:
+                if states.due:
                     states.save(self.state())
         if self._best:
             self._put(self._best)
@@ -195,9 +199,9 @@ class TrainingLoop:
 
     def restore(self, state: State, *, branch: bool = False) -> None:
         """Go on from a state of this run; with `branch`, from that of the trunk it branches from."""
-        done = int(state.facts["step"])
-        if done > self._settings.schedule.steps:
-            raise ValueError(f"{self._name}: a state at step {done} is past the run's end")
+        done, schedule = int(state.facts["step"]), self._settings.schedule
+        if done > (schedule.hold_until if branch else schedule.steps):
+            raise ValueError(f"{self._name}: a state at step {done} is past the point it should go on from")
         self._put({name: state.tensors[f"weights.{name}"] for name in self._parameters})
         self._optimiser.restore(
             {name.removeprefix("optimiser."): t for name, t in state.tensors.items() if name.startswith("optimiser.")}
@@ -214,7 +218,7 @@ class TrainingLoop:
         if state.facts["best_score"] is not None:
             self._best_score = float(state.facts["best_score"])
         # The log is made of the history, so that it is the same however often the run was stopped.
-        for seen in [*range(CHECK_EVERY, done + 1, CHECK_EVERY)]:
+        for seen in range(1, done + 1):
             self._check(seen, quiet=True)
         print(f"goes on after step {done}", flush=True)
 
@@ -252,7 +256,7 @@ class TrainingLoop:
             before.flops + flops,
             before.seconds,
         )
-        if not self.realised.first_step_at:
+        if self.realised.first_step_at is None:
             self.realised.first_step_at = time.time()
 
     def _loss(self, batch: Batch, units: int) -> Tensor:
@@ -301,9 +305,3 @@ class TrainingLoop:
     def _put(self, weights: Mapping[str, Tensor]) -> None:
         for name, parameter in self._parameters.items():
             parameter.copy_(weights[name])
-
-
-def shuffled(encoded: Encoded, family: Family, seed: int) -> Encoded:
-    """The control without content: the same training examples with labels that say nothing about them."""
-    generator = torch.Generator().manual_seed(seed)
-    return replace(encoded, **family.without_content(encoded, family.training_examples(encoded), generator))

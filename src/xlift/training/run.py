@@ -30,7 +30,7 @@ from xlift.training.checkpoint import WEIGHTS, check_encoder, joined_weights, re
 from xlift.training.cost import EncoderShape, conventional_flops, head_flops, training_flops
 from xlift.training.execution import Execution, Weights, memory_plan
 from xlift.training.feed import example_lengths
-from xlift.training.loop import Model, Optimisation, Realised, TrainingLoop, shuffled
+from xlift.training.loop import Model, Optimisation, Realised, TrainingLoop
 from xlift.training.schedule import schedule_of
 from xlift.training.state import State, StateFolder, read_state, write_state
 
@@ -44,7 +44,7 @@ class Inputs:
     """Where a run finds what it starts from.
 
     `parent`: the run whose weights it takes (None: the encoder's own). `start`: the segment of its trunk it goes on
-    from (None: from its first step).
+    from (None: from its first step). `state`: where it keeps its state while it trains (None: nowhere).
     """
 
     encoder: Path
@@ -52,6 +52,7 @@ class Inputs:
     data: Path
     parent: Path | None
     start: Path | None = None
+    state: Path | None = None
     encoder_sha256: str | None = None
 
 
@@ -75,7 +76,8 @@ def train_run(
     compute = choose_compute(specification["training"]["precision"], specification["training"]["threads"])
     model, encoded = build_model(task, specification, inputs, compute)
     sizes = run_sizes(specification, inputs, model)
-    plan = memory_plan(execution, compute, sizes.shape, sizes.weights, longest_example(encoded))
+    batch_size = specification["recipe"]["batch_size"]
+    plan = memory_plan(execution, compute, sizes.shape, sizes.weights, positions_together(model, encoded, batch_size))
     if plan.checkpointing:
         model.encoder.checkpoint_layers()
 
@@ -93,10 +95,15 @@ def train_run(
         forward=torch.compile(model.encoder, dynamic=True) if execution.compile else None,
         dev_score=(lambda: float(dev()["score"])) if specification["select"] == "best_dev" else None,
     )
-    states = StateFolder(state_folder(specification, out), fingerprint(specification), execution.save_every)
-    if (state := states.load()) is not None:
+    states = None
+    if inputs.state is not None:
+        # Of these very encoder weights too: an encoder without a pinned revision can be another one by now.
+        mark = fingerprint([specification, inputs.encoder_sha256])
+        states = StateFolder(inputs.state, mark, execution.save_every)
+    if states is not None and (state := states.load()) is not None:
         loop.restore(state)
     elif inputs.start is not None:
+        check_encoder(inputs.start, inputs.encoder_sha256)
         loop.restore(trunk_state(inputs.start, specification), branch=True)
     realised = loop.run(states)
     is_trunk = specification["kind"] == "trunk"
@@ -118,7 +125,8 @@ def train_run(
         "start": None if inputs.start is None else str(inputs.start / MANIFEST),
     }
     manifest = publish_folder(out, write, facts)
-    states.remove()
+    if states is not None:
+        states.remove()
     return manifest
 
 
@@ -131,7 +139,7 @@ def build_model(
     family = FAMILIES[task.family]
     encoded = Encoded.load(verified(inputs.encoded, TOKENS))
     if specification["control"] == "shuffled_labels":
-        encoded = shuffled(encoded, family, seed)
+        encoded = family.shuffled(encoded, seed)
     encoder = load_encoder(
         inputs.encoder,
         dtype=frozen_dtype(compute, trainable),
@@ -182,10 +190,15 @@ def run_cost(
     return cost
 
 
-def longest_example(encoded: Encoded) -> int:
-    """Token positions of the largest example, all its sequences padded to its longest one."""
+def positions_together(model: Model, encoded: Encoded, batch_size: int) -> int:
+    """Token positions that have to be computed in one pass, at most.
+
+    Those of the largest example, all its sequences padded to its longest one; or, where the loss needs a whole
+    optimiser step, as many for each of its queries and each of their documents.
+    """
     first = encoded.first_sequence()
-    return int((example_lengths(encoded) * (first[1:] - first[:-1])).max())
+    largest = int((example_lengths(encoded) * (first[1:] - first[:-1])).max())
+    return 2 * batch_size * largest if model.family.whole_batch else largest
 
 
 def trunk_state(segment: Path, specification: Mapping[str, Any]) -> State:
@@ -207,15 +220,6 @@ def trunk_settings(specification: Mapping[str, Any]) -> dict[str, Any]:
     }
     kept |= {f"recipe.{name}": value for name, value in specification["recipe"].items() if name != "steps"}
     return {**kept, "schedule.warmup_steps": specification["schedule"]["warmup_steps"]}
-
-
-def state_folder(specification: Mapping[str, Any], out: Path) -> Path:
-    """Where a run keeps its state while it trains: `<study>/state/`, then its path in the study."""
-    kind = specification["kind"]
-    for above in out.parents:
-        if above.name == kind:
-            return above.parent / "state" / out.relative_to(above.parent)
-    return out.with_name(f"{out.name}.state")
 
 
 def run_name(specification: Mapping[str, Any], out: Path) -> str:
@@ -296,7 +300,8 @@ def manifest_facts(
         "job_steps": own.steps,
         "job_flops": own.flops,
         "seconds": own.seconds,
-        "seconds_to_first_step": realised.first_step_at - started,
+        # None where a run that was stopped after its last step was only published by this process.
+        "seconds_to_first_step": None if realised.first_step_at is None else realised.first_step_at - started,
         "seconds_job": time.time() - started,
         "final_loss": realised.losses[-1],
         "best_step": realised.best_step,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +27,6 @@ class Schedule:
         if step < self.hold_until:
             return self.peak
         return self.peak * (self.steps - step) / (self.steps - self.hold_until)
-
-
-def decaying(peak: float, steps: int, warmup: float) -> Schedule:
-    """A rise over a share `warmup` of the steps, then a fall over all the rest."""
-    rise = math.ceil(warmup * steps)
-    return Schedule(peak, steps, rise, rise)
 
 
 def schedule_of(specification: Mapping[str, Any]) -> Schedule:
