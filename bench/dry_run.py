@@ -24,8 +24,7 @@ def made_up_tasks(like: str, count: int) -> list[str]:
     """Adds `count` copies of a task to the catalog; their names."""
     names = [f"{like}_{index}" for index in range(count)]
     copies = tuple(dataclasses.replace(catalog.CATALOG[like], name=name) for name in names)
-    catalog._TASKS = (*catalog._TASKS, *copies)
-    dict.update(catalog.CATALOG, {task.name: task for task in copies})  # type: ignore[arg-type]
+    catalog.CATALOG.update({task.name: task for task in copies})
     return names
 
 

@@ -12,7 +12,7 @@ from panx import LABELS, Sentences
 from peers import Measured
 from tokenizers import Tokenizer
 
-from xlift.catalog import Recipe, Task
+from xlift.catalog.task import Recipe, Task
 from xlift.compute import Compute, choose_compute
 from xlift.encoder.adapt import Trainable, make_trainable
 from xlift.encoder.model import load_encoder

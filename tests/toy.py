@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from xlift.catalog import Recipe, Task
+from xlift.catalog.task import Recipe, Task
 from xlift.tasks.families import FAMILIES
 from xlift.tasks.family import COMMON_COLUMNS
 

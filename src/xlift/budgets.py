@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from xlift.blocks import Block, Count, Number, plain_number
-from xlift.catalog import MAIN
+from xlift.catalog.task import MAIN
 from xlift.errors import UserError
 
 Scaling = Literal["none", "sqrt", "linear"]

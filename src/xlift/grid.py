@@ -17,7 +17,7 @@ from typing import Any
 from xlift.analysis import analysis_plan, analysis_settings
 from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerprint, sha256_of, text_fingerprint
 from xlift.budgets import share_of_steps
-from xlift.catalog import CATALOG, EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES
+from xlift.catalog.task import EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES
 from xlift.runs import Cell, Intermediate, Layout, shares_data, train_examples
 from xlift.settings import PackagedEncoder
 from xlift.study import Study
@@ -61,18 +61,22 @@ class Grid(Layout):
 
     def data_specification(self, task: str) -> Specification:
         """What a task's prepared examples depend on: source and languages."""
-        languages = self.study.target_languages(task) if task in self.study.targets else list(CATALOG[task].languages)
+        languages = (
+            self.study.target_languages(task)
+            if task in self.study.targets
+            else list(self.study.catalog[task].languages)
+        )
         return {
             "kind": "data",
             "version": STAGE_VERSIONS["data"],
-            "source": source_version(CATALOG[task].source),
+            "source": source_version(self.study.catalog[task].source),
             "task": task,
             "languages": languages,
         }
 
     def encode_specification(self, task: str, length: int) -> Specification:
         """What a task's token ids depend on: examples, tokenizer, lengths; and how many are to be trained on."""
-        entry = CATALOG[task]
+        entry = self.study.catalog[task]
         return {
             "kind": "encode",
             "version": STAGE_VERSIONS["encode"],
@@ -113,14 +117,14 @@ class Grid(Layout):
     def prediction_specification(self, cell: Cell) -> Specification:
         """What a cell's predictions depend on: weights, examples in every language, precision."""
         run = cell.intermediate
-        if CATALOG[cell.target].trained:
+        if self.study.catalog[cell.target].trained:
             weights: str | None = self.stamp("target", cell).fingerprint
         else:
             weights = self.stamp("intermediate", run).fingerprint if run.is_run else None
         return {
             "kind": "predict",
             "version": STAGE_VERSIONS["predict"],
-            "target": cell.target,
+            "task": cell.target,
             "weights": weights,
             "encoded": self.encode_stamp(cell.target, self.target_length(cell.target)).fingerprint,
             "precision": self.study.training.precision,
@@ -134,14 +138,14 @@ class Grid(Layout):
             "kind": "score",
             "version": STAGE_VERSIONS["score"],
             "predictions": self.stamp("predict", cell).fingerprint,
-            "metrics": list(CATALOG[cell.target].metrics),
+            "metrics": list(self.study.catalog[cell.target].metrics),
             "study": self.study.study,
             "target": cell.target,
             "intermediate": run.task,
             "arm": run.arm,
             "budget": run.budget.times,
             "seed": run.seed,
-            "shared_data": shares_data(run.task, cell.target),
+            "shared_data": shares_data(self.study.catalog, run.task, cell.target),
             "extra_steps": run.budget.steps if run.control == EXTRA_TARGET else 0,
         }
 
@@ -213,7 +217,7 @@ class Grid(Layout):
         }
 
     def _training(self, kind: str, task: str, run: Intermediate) -> Specification:
-        entry = CATALOG[task]
+        entry = self.study.catalog[task]
         training = self.study.training
         return {
             "kind": kind,

@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from xlift.catalog import Task
+from xlift.catalog.task import Task
 from xlift.compute import Compute, choose_compute
 from xlift.encoder.adapt import Trainable, merge_trained
 from xlift.encoder.model import load_encoder

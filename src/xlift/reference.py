@@ -11,7 +11,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from xlift.budgets import BudgetEntry, Cross
-from xlift.catalog import CATALOG, Task
+from xlift.catalog import CATALOG
+from xlift.catalog.task import Task
 from xlift.settings import (
     Contrasts,
     Data,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from xlift.budgets import NO_BUDGET, Budget, Reference, branching_point, check_batch, resolved, share_of_steps
-from xlift.catalog import CATALOG, EXTRA_TARGET, MAIN, NONE, SHUFFLED_LABELS, Recipe, Task
+from xlift.catalog.task import EXTRA_TARGET, MAIN, NONE, SHUFFLED_LABELS, Recipe, Task
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
 from xlift.study import Study
@@ -116,7 +116,7 @@ def cells(
     """Every cell, sorted by target, baselines first; `extra` only where the target is trained."""
     found = []
     for target in sorted(study.targets):
-        before = sorted([*runs, *(extra if CATALOG[target].trained else [])], key=lambda run: run.order)
+        before = sorted([*runs, *(extra if study.catalog[target].trained else [])], key=lambda run: run.order)
         found += [Cell(target, run) for run in [*baselines, *before]]
     return found
 
@@ -142,10 +142,10 @@ def train_examples(study: Study, task: Task) -> int | None:
     return task.train_examples if change is None or change.train_examples is None else change.train_examples
 
 
-def shares_data(intermediate: str, target: str) -> bool:
+def shares_data(catalog: Mapping[str, Task], intermediate: str, target: str) -> bool:
     """Whether two tasks are trained on examples of the same set; never true of the baseline."""
-    first = CATALOG.get(intermediate)
-    return first is not None and bool(first.trained_on & CATALOG[target].trained_on)
+    first = catalog.get(intermediate)
+    return first is not None and bool(first.trained_on & catalog[target].trained_on)
 
 
 class Layout:
@@ -154,9 +154,9 @@ class Layout:
     def __init__(self, study: Study, file: str) -> None:
         self.study = study
         self.recipes = {
-            task: resolved_recipe(study, CATALOG[task])
+            task: resolved_recipe(study, study.catalog[task])
             for task in sorted({*study.intermediates, *study.targets})
-            if CATALOG[task].trained
+            if study.catalog[task].trained
         }
         self._check_batches(file)
         self.budgets: dict[str, list[Budget]] = {
@@ -167,10 +167,8 @@ class Layout:
 
     def reference(self, task: str) -> Reference:
         """What a trained task's budgets refer to."""
-        recipe = self.recipes[task]
-        return Reference(
-            task, recipe.steps, recipe.batch_size, recipe.max_length, train_examples(self.study, CATALOG[task])
-        )
+        recipe, examples = self.recipes[task], train_examples(self.study, self.study.catalog[task])
+        return Reference(task, recipe.steps, recipe.batch_size, recipe.max_length, examples)
 
     def learning_rate(self, task: str) -> float:
         """Peak learning rate of a trained task's recipe under the study's method."""
@@ -178,7 +176,7 @@ class Layout:
 
     def _check_batches(self, file: str) -> None:
         for task, recipe in self.recipes.items():
-            examples = train_examples(self.study, CATALOG[task])
+            examples = train_examples(self.study, self.study.catalog[task])
             if examples is not None:
                 check_batch(recipe.batch_size, examples, f"{file}: recipes.{task}", task)
 
@@ -261,7 +259,7 @@ class Layout:
 
     def target_runs(self) -> Iterator[Cell]:
         """The cells whose target is trained."""
-        return (cell for cell in self.cells if CATALOG[cell.target].trained)
+        return (cell for cell in self.cells if self.study.catalog[cell.target].trained)
 
     @cached_property
     def labels(self) -> list[str]:
@@ -302,9 +300,10 @@ class Layout:
 
     def target_length(self, target: str) -> int:
         """Longest sequence of a target task, in tokens."""
-        return self.recipes[target].max_length if CATALOG[target].trained else CATALOG[target].max_length
+        task = self.study.catalog[target]
+        return self.recipes[target].max_length if task.trained else task.max_length
 
     def scored_languages(self, target: str) -> list[str]:
         """Languages a target's scores have; English cannot be searched in English names of the same things."""
-        languages = self.study.target_languages(target)
-        return [code for code in languages if not (CATALOG[target].cross_lingual_only and code == SOURCE_LANGUAGE)]
+        languages, only_others = self.study.target_languages(target), self.study.catalog[target].cross_lingual_only
+        return [code for code in languages if not (only_others and code == SOURCE_LANGUAGE)]

@@ -16,7 +16,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from xlift.blocks import Block, Count
 from xlift.budgets import LARGEST_TIMES, BudgetEntry, Cross, Entry
-from xlift.catalog import CATALOG, EXTRA_TARGET, LABELLED_FAMILIES, SHUFFLED_LABELS, names
+from xlift.catalog import CATALOG, names
+from xlift.catalog.task import EXTRA_TARGET, LABELLED_FAMILIES, SHUFFLED_LABELS, Task
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
 from xlift.resource import MEASURES, read_sizes
@@ -73,6 +74,11 @@ class Study(Block):
     )
     data: Data = Field(default_factory=Data, description="Where data comes from.")
 
+    @property
+    def catalog(self) -> Mapping[str, Task]:
+        """Every task that the study can name, by name."""
+        return CATALOG
+
     @field_validator("intermediates", "seeds", "targets", "languages", "controls")
     @classmethod
     def _no_repeats(cls, values: Any) -> Any:
@@ -123,10 +129,10 @@ class Study(Block):
 
     @model_validator(mode="after")
     def _consistent_controls(self) -> Study:
-        if EXTRA_TARGET in self.controls and not any(CATALOG[target].trained for target in self.targets):
+        if EXTRA_TARGET in self.controls and not any(self.catalog[target].trained for target in self.targets):
             raise ValueError("controls: extra_target needs a target that is trained, and none is; remove it")
         for task in self.intermediates:
-            if SHUFFLED_LABELS in self.controls and CATALOG[task].family not in LABELLED_FAMILIES:
+            if SHUFFLED_LABELS in self.controls and self.catalog[task].family not in LABELLED_FAMILIES:
                 raise ValueError(f"controls: shuffled_labels: {task} has no labels to permute; remove one of the two")
         return self
 
@@ -136,12 +142,12 @@ class Study(Block):
         for task in sorted(self.recipes):
             if task not in used:
                 raise ValueError(f"recipes.{task}: {task!r} is not in this study; its tasks are {', '.join(used)}")
-            if CATALOG[task].recipe is None:
+            if self.catalog[task].recipe is None:
                 raise ValueError(
                     f"recipes.{task}: {task!r} is evaluated without training, so it has no recipe; remove it"
                 )
         if self.languages != "all":
-            covered = sorted({language for target in self.targets for language in CATALOG[target].languages})
+            covered = sorted({language for target in self.targets for language in self.catalog[target].languages})
             _known(self.languages, covered, "a language of these targets", "languages: ")
             if set(self.languages) == {SOURCE_LANGUAGE}:
                 raise ValueError("languages: only English, the source, is listed; add a language to transfer to")
@@ -149,7 +155,7 @@ class Study(Block):
 
     def target_languages(self, target: str) -> list[str]:
         """Languages a target is scored in: what the study asks for and the task covers, English included."""
-        covered = CATALOG[target].languages
+        covered = self.catalog[target].languages
         wanted = covered if self.languages == "all" else (*self.languages, SOURCE_LANGUAGE)
         return sorted(set(covered) & set(wanted))
 

@@ -317,8 +317,8 @@ def test_shuffled_labels_are_a_run_and_cells_of_their_own():
 def test_shared_training_data(monkeypatch):
     from dataclasses import replace
 
-    assert not shares_data("cldr_pairs", "cldr_kind")
-    assert not shares_data("none", "cldr_kind")
+    assert not shares_data(CATALOG, "cldr_pairs", "cldr_kind")
+    assert not shares_data(CATALOG, "none", "cldr_kind")
     shared = ("cldr_pairs", "cldr_names")
     monkeypatch.setitem(CATALOG, "cldr_kind", replace(CATALOG["cldr_kind"], training_data=shared))
     monkeypatch.setitem(CATALOG, "cldr_retrieval", replace(CATALOG["cldr_retrieval"], training_data=shared))

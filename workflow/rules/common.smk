@@ -8,7 +8,6 @@ from snakemake.utils import update_config
 
 from xlift.analysis import plan_to_write, study_levels
 from xlift.artifacts import holds
-from xlift.catalog import CATALOG
 from xlift.errors import UserError
 from xlift.grid import (
     Grid,
@@ -161,7 +160,7 @@ def intermediate_manifest(wildcards):
 
 def target_manifest(wildcards):
     """Manifest of a cell's target run; nothing where the target is not trained."""
-    if not CATALOG[wildcards.target].trained:
+    if not STUDY.catalog[wildcards.target].trained:
         return []
     return "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json"
 

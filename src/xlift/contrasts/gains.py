@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from xlift.catalog import NONE
+from xlift.catalog.task import NONE
 from xlift.errors import UserError
 
 CELL = ("target", "intermediate", "arm", "budget", "seed")

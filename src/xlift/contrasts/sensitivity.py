@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from xlift.catalog import MAIN
+from xlift.catalog.task import MAIN
 from xlift.contrasts.clustered import FloatArray
 from xlift.contrasts.contrast import (
     EVERYTHING,

@@ -12,7 +12,7 @@ import vl_convert
 
 from xlift.analysis import analysis_settings
 from xlift.artifacts import publish_text, publishing
-from xlift.catalog import CATALOG, MAIN
+from xlift.catalog.task import MAIN
 from xlift.contrasts.power import POWER, Layout, pilot_spreads, power_table
 from xlift.contrasts.rows import BETA, LOW_HIGH
 from xlift.contrasts.sensitivity import split_gains
@@ -51,7 +51,7 @@ def write_power(study: Study, file: str, results: Path) -> str:
     spreads, source = _spreads(study, results, settings, known)
     layout = Layout(
         targets={target: tuple(grid.scored_languages(target)) for target in study.targets},
-        n_trained_targets=sum(CATALOG[target].trained for target in study.targets),
+        n_trained_targets=sum(study.catalog[target].trained for target in study.targets),
         n_intermediates=len(study.intermediates),
         log2_budgets=tuple(math.log2(number) for number in steps),
         n_seeds=len(study.seeds),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xlift.artifacts import fingerprint, publishing, read_manifest, verified
-from xlift.catalog import CATALOG
+from xlift.catalog import task_of
 from xlift.encoder.adapt import Trainable
 from xlift.jobs.prepare import checked_encoder, checked_examples, checked_tokens, encoder_sha256
 from xlift.predict import predict_cell
@@ -34,7 +34,7 @@ def predict_job(
         trainable = Trainable(**read_manifest(run)["specification"]["trainable"])
         weights = split_weights(read_weights(run, specification["weights"]))
     tokens = Encoded.load(verified(checked_tokens(Path(encoded), Path(encoder)), TOKENS))
-    task = CATALOG[specification["target"]]
+    task = task_of(specification)
     folder, data = checked_encoder(Path(encoder)), checked_examples(Path(examples))
     frame = predict_cell(task, specification, folder, tokens, data, weights, trainable)
     out = Path(predictions)

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from xlift.artifacts import fingerprint, publish_folder, publish_json, publishing, read_manifest, sha256_of, verified
-from xlift.catalog import CATALOG
+from xlift.catalog import task_of
 from xlift.errors import UserError
 
 
@@ -37,7 +37,7 @@ def prepare_data(specification: dict[str, Any], examples: Path, manifest: Path) 
     from xlift.sources import cldr
     from xlift.tasks.families import FAMILIES
 
-    task = CATALOG[specification["task"]]
+    task = task_of(specification)
     frame = cldr.prepare(task.name, specification["languages"])
     FAMILIES[task.family].check(frame, task)
     with publishing(examples) as temporary:
@@ -103,7 +103,7 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
     from xlift.tasks.families import FAMILIES
     from xlift.tasks.fertility import tokens_per_character
 
-    task = CATALOG[specification["task"]]
+    task = task_of(specification)
     vocabulary = verified(encoder, "tokenizer.json")
     tokenizer = Tokenizer.from_file(str(vocabulary))
     tokenizer.no_padding()  # some exports pad by default, and their pads would count as text

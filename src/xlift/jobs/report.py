@@ -12,7 +12,7 @@ import polars as pl
 
 from xlift.analysis import PLAN, plan_sentence
 from xlift.artifacts import publish_text, publishing, read_manifest
-from xlift.catalog import MAIN
+from xlift.catalog.task import MAIN
 from xlift.contrasts.answer import answer, answer_table
 from xlift.contrasts.estimands import estimate_contrasts
 from xlift.contrasts.gains import CELL, completeness, compute_gains

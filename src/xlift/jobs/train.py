@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from xlift.catalog import CATALOG
+from xlift.catalog import task_of
 from xlift.jobs.prepare import checked_encoder, checked_examples, checked_tokens, encoder_sha256
 from xlift.training.execution import Execution
 from xlift.training.run import Inputs, train_run
@@ -38,7 +38,7 @@ def train_job(
     )
     started = psutil.Process().create_time()
     train_run(
-        CATALOG[specification["task"]],
+        task_of(specification),
         specification,
         inputs,
         Path(manifest).parent,

@@ -13,7 +13,7 @@ from functools import cache
 from statistics import fmean
 
 from xlift.artifacts import fingerprint
-from xlift.catalog import CATALOG, EXTRA_TARGET
+from xlift.catalog.task import EXTRA_TARGET
 from xlift.errors import UserError
 from xlift.grid import Grid
 from xlift.planning.dag import Job
@@ -130,7 +130,7 @@ class CostModel:
         if record is not None and record.examples:
             sequences, tokens = record.sequences / record.examples, record.tokens / record.examples
         else:
-            sequences = CHOICES if CATALOG[task].family == "multiple_choice" else 1.0
+            sequences = CHOICES if self.grid.study.catalog[task].family == "multiple_choice" else 1.0
             tokens = sequences * FILLED * length
         trainable = self.grid.study.trainable
         # For a thousand examples, so that whole sequences are close to the mean.
@@ -184,7 +184,7 @@ class CostModel:
         languages = len(self.grid.scored_languages(target))
         length = self.grid.target_length(target)
         record: TokenRecord | None = self._tokens.get((target, length))
-        sequences: float = CATALOG[target].test_examples * languages
+        sequences: float = self.grid.study.catalog[target].test_examples * languages
         tokens = sequences * FILLED * length
         if record is not None:
             sequences, tokens = record.all_sequences - record.sequences, record.all_tokens - record.tokens

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from xlift.artifacts import fingerprint, holds
-from xlift.catalog import CATALOG
 from xlift.grid import PLACE, Grid, place
 from xlift.runs import Cell, Intermediate
 
@@ -122,7 +121,7 @@ def _cells(
         before = (runs[cell.intermediate.key],) if cell.intermediate.is_run else ()
         path = f"{target}/{name}/{label}/seed{seed}"
         last = before
-        if CATALOG[target].trained:
+        if grid.study.catalog[target].trained:
             stamp = grid.stamp("target", cell).fingerprint
             job = Job("train_target", f"target/{path}/manifest.json", stamp, before, prepared, cell.intermediate, cell)
             last = (made.add(job),)

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from xlift.catalog import NONE
+from xlift.catalog.task import NONE
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE, STRATA, Language
 from xlift.resource import Resource

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from xlift.catalog import NONE
+from xlift.catalog.task import NONE
 from xlift.report.inputs import ReportInputs, expected_pairs
 from xlift.report.tables import DASH, Cell, Row, Table, budget_label, numeric_cell
 

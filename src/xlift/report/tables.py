@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from xlift.catalog import NONE
+from xlift.catalog.task import NONE
 from xlift.languages import STRATA
 from xlift.report.inputs import (
     ALL_TARGETS,

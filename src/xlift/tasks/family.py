@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from xlift.catalog import Task
+from xlift.catalog.task import Task
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
 from xlift.metrics import floor

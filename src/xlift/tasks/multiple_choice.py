@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from xlift.catalog import Task
+from xlift.catalog.task import Task
 from xlift.errors import UserError
 from xlift.tasks.encoded import SPLITS, Batch, Builder, Encoded
 from xlift.tasks.family import Family, LinearHead, permuted, prediction_frame, varied

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlift.catalog import Task
+from xlift.catalog.task import Task
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
 from xlift.metrics import floor

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlift.catalog import Task
+from xlift.catalog.task import Task
 from xlift.errors import UserError
 from xlift.tasks.encoded import IGNORED, SPLITS, Batch, Builder, Encoded
 from xlift.tasks.family import Family, LinearHead, label_index, permuted, prediction_frame, varied

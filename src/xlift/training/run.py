@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import nn
 
 from xlift.artifacts import MANIFEST, fingerprint, publish_folder, read_manifest, verified
-from xlift.catalog import Task
+from xlift.catalog.task import Task
 from xlift.compute import Compute, choose_compute
 from xlift.encoder.adapt import Trainable, load_trained, make_trainable, trained_state
 from xlift.encoder.model import load_encoder, read_config

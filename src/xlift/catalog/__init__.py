@@ -1,0 +1,24 @@
+"""Every task, declared once: its family, source, labels, metrics and recipe.
+
+Adding a task of an existing family is adding an entry to one of this package's modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xlift.catalog.cldr import CLDR_TASKS
+from xlift.catalog.task import Task
+
+CATALOG: dict[str, Task] = {task.name: task for task in CLDR_TASKS}
+
+
+def names(role: str, catalog: Mapping[str, Task] = CATALOG) -> list[str]:
+    """Names of the tasks that may play a role ("intermediate" or "target"), sorted."""
+    return sorted(task.name for task in catalog.values() if role in task.roles)
+
+
+def task_of(specification: Mapping[str, Any]) -> Task:
+    """The task that a job's specification names."""
+    return CATALOG[specification["task"]]
