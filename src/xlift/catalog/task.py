@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Family = Literal["classification", "multiple_choice", "tagging", "span", "retrieval"]
@@ -41,6 +41,27 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """Rows of a repository that become one split of a task.
+
+    `split`: train, dev or test, or `validation`: what is scored in place of test where a study asks for it.
+    `repository`: hub id `<org>/<name>`; of a task whose source is `folder`, the name that the study gives a folder
+    under. `configs`: the repository's config by language; `rows`: its split; `reader`: the function in
+    `sources.readers` that makes examples of its rows; `columns`: the repository's column by the reader's field;
+    `labels`: the task's label by the repository's value, where they differ; `revision`: commit, tag or branch.
+    """
+
+    split: Literal["train", "dev", "test", "validation"]
+    repository: str
+    configs: Mapping[str, str]
+    rows: str
+    reader: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
 class Task:
     """One task: `metrics` primary first; `labels` where the family has a closed set; `recipe` None if never trained.
 
@@ -50,7 +71,8 @@ class Task:
     multiple-choice task. `parts`: tasks trained together, with a head each (none: the task itself). `stages`: tasks
     trained one after the other with the same head, each by its own recipe, the last one's dev data being the task's
     (none: the task itself). `unanswerable`: whether a question may have no answer (span). `max_length`: of a task that
-    is never trained; `document_length`: longest document where it differs from the query's (retrieval).
+    is never trained; `document_length`: longest document where it differs from the query's (retrieval). `slices`: where
+    its rows are (none: its source makes them); `licence` of the data; `provenance`: where each number comes from.
     """
 
     name: str
@@ -72,6 +94,9 @@ class Task:
     stages: tuple[str, ...] = ()
     unanswerable: bool = False
     document_length: int | None = None
+    slices: tuple[Slice, ...] = ()
+    licence: str = ""
+    provenance: str = ""
     summary: str = ""
 
     @property
