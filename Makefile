@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Package index to take torch from, such as PyTorch's CPU index; empty is pip's own.
 TORCH_INDEX ?=
 
-.PHONY: demo test lint format lock reference bench simulate clean
+.PHONY: demo test lint format lock reference bench simulate reliability clean
 
 $(INSTALLED): envs/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -54,6 +54,10 @@ bench: $(INSTALLED)
 # After a change to the inference: does it hold its level? About seven minutes on two cores; rewrites docs/statistics*.
 simulate: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m xlift.jobs.simulation
+
+# After a change to what is published or resumed: inject every fault; rewrites docs/reliability.md.
+reliability: $(INSTALLED)
+	$(BIN)/python -m pytest -m fault --write-reliability
 
 clean:
 	rm -rf results .snakemake

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from faults import Fault, page
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -125,3 +127,25 @@ def compute() -> Compute:
 
     torch.set_num_threads(1)
     return Compute(torch.device("cpu"), torch.float32)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--write-reliability`: write docs/reliability.md from the faults that the tests inject."""
+    parser.addoption("--write-reliability", action="store_true", help="write docs/reliability.md at the end")
+
+
+_INJECTED: list[Fault] = []
+
+
+@pytest.fixture
+def fault(request: pytest.FixtureRequest) -> Fault:
+    """The ledger's entry of a test that is marked with `fault("<kind>")`."""
+    marker = request.node.get_closest_marker("fault")
+    _INJECTED.append(Fault(marker.args[0]))
+    return _INJECTED[-1]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write the ledger where that was asked for and every test passed."""
+    if session.config.getoption("--write-reliability") and exitstatus == 0:
+        (Path(__file__).parents[1] / "docs" / "reliability.md").write_text(page(_INJECTED), encoding="utf-8")

@@ -6,10 +6,12 @@ import gc
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from typing import TextIO
 
 from xlift.errors import UserError
+from xlift.jobs.faults import machine_fault
 
 
 @contextmanager
@@ -30,20 +32,34 @@ def fast_imports() -> Iterator[None]:
 def logged(log: str) -> Iterator[None]:
     """Send a job's output to its log file; end it with one sentence, or a traceback where the fault is ours."""
     path = Path(log)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        path.open("w", encoding="utf-8", buffering=1) as stream,
-        redirect_stdout(stream),
-        redirect_stderr(stream),
-    ):
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("w", encoding="utf-8", buffering=1)
+    except OSError as error:
+        sys.exit(f"error: {machine_fault(error) or error}")
+    with _closing(stream), redirect_stdout(stream), redirect_stderr(stream):
         try:
             yield
-        except UserError as error:
-            print(f"error: {error}")
-            failed = 1
-        except Exception:
-            traceback.print_exc()
-            failed = 2
+        except Exception as error:
+            sentence = str(error) if isinstance(error, UserError) else machine_fault(error)
+            try:
+                if sentence is None:
+                    traceback.print_exc()
+                else:
+                    print(f"error: {sentence}")
+            except OSError:  # the disk that is full is the log's, too
+                print(f"error: {sentence or error}", file=sys.__stderr__)
+            failed = 2 if sentence is None else 1
         else:
             return
     sys.exit(failed)
+
+
+@contextmanager
+def _closing(stream: TextIO) -> Iterator[None]:
+    """Close a log whose last words may not fit its disk any more."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            stream.close()

@@ -1,0 +1,209 @@
+"""Faults injected into whole studies: what is lost, what is refused, and that it ends in the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from harness import MODEL_ID, STUDY_FILE, Finished, Workspace, tiny_study
+from safetensors.torch import load_file, save_file
+
+from faults import Fault
+from xlift.artifacts import sha256_of
+
+KILLS = 20
+LATEST = 9.0
+"""Seconds after its start at which a run is killed at the latest."""
+
+
+def tables(workspace: Workspace) -> dict[str, str]:
+    """sha256 of every prediction, every weight and every table of a study."""
+    root = workspace.results()
+    names = ("predictions/**/*.parquet", "**/weights.safetensors", "*.parquet")
+    found = sorted(path for name in names for path in root.glob(name) if path.name != "runs.parquet")
+    return {str(path.relative_to(root)): sha256_of(path) for path in found}
+
+
+def nothing_half_written(root: Path) -> None:
+    """Every manifest vouches for files that are as it says; every table under its own name can be read."""
+    for path in sorted(root.rglob("manifest.json")):
+        for name, facts in json.loads(path.read_text(encoding="utf-8"))["files"].items():
+            assert sha256_of(path.parent / name) == facts["sha256"], path
+    for path in sorted(root.rglob("*.parquet")):
+        pl.read_parquet(path)
+    for path in sorted((root / "data").glob("*.json")):
+        assert sha256_of(path.with_suffix(".parquet")) == json.loads(path.read_text(encoding="utf-8"))["sha256"]
+
+
+@pytest.mark.fault("kill -9 of Snakemake and all its jobs, at a random moment of a study")
+def test_killed_at_random_moments(workspace: Workspace, finished: Finished, fault: Fault) -> None:
+    workspace.write_study(finished.settings)
+    moments = random.Random(20)
+    kills = 0
+    while kills < KILLS:
+        # The machine is gone, and its lock with it; what was being written is marked as incomplete.
+        process = workspace.start("--cores", "2", "--nolock", "--configfile", STUDY_FILE)
+        time.sleep(moments.uniform(1.0, LATEST))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        output, _ = process.communicate(timeout=60)
+        assert "Traceback" not in output, output
+        nothing_half_written(workspace.results())
+        if process.returncode == 0:
+            assert tables(workspace) == tables(finished.workspace)
+            shutil.rmtree(workspace.folder / "results")
+    ended = workspace.run("--nolock")
+    assert ended.code == 0, ended.output
+    assert tables(workspace) == tables(finished.workspace)
+    assert workspace.plan() == {}
+    fault.survives(KILLS)
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file, and neither its size nor its times."""
+    times = path.stat()
+    with path.open("rb+") as stream:
+        stream.seek(times.st_size // 2)
+        byte = stream.read(1)[0]
+        stream.seek(times.st_size // 2)
+        stream.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+RUN = "cldr_choice/x1/seed1"
+FLIPPED = {
+    "the encoder's weights": ("encoder/model.safetensors", f"target/cldr_kind/{RUN}/manifest.json"),
+    "the tokenizer": ("encoder/tokenizer.json", "encoded/cldr_kind/length64/manifest.json"),
+    "token ids": ("encoded/cldr_kind/length64/tokens.safetensors", f"target/cldr_kind/{RUN}/manifest.json"),
+    "examples": ("data/cldr_kind.parquet", f"predictions/cldr_kind/{RUN}.parquet"),
+    "a checkpoint": (f"intermediate/{RUN}/weights.safetensors", f"target/cldr_kind/{RUN}/manifest.json"),
+    "a target's checkpoint": (f"target/cldr_kind/{RUN}/weights.safetensors", f"predictions/cldr_kind/{RUN}.parquet"),
+}
+
+
+@pytest.mark.fault("one flipped bit in a checkpoint, the encoder, token ids or examples")
+@pytest.mark.parametrize(("damaged", "made"), FLIPPED.values(), ids=list(FLIPPED))
+def test_a_flipped_bit(copied: Workspace, finished: Finished, fault: Fault, damaged: str, made: str) -> None:
+    before = sha256_of(copied.results() / damaged)
+    flip(copied.results() / damaged)
+    (copied.results() / made).unlink()
+    ended = copied.run(f"results/tiny/{made}")
+    assert ended.code != 0
+    assert f"results/tiny/{damaged}" in ended.output
+    assert before in ended.output, "the sentence says what the file should be"
+    assert "Traceback" not in ended.output
+    assert not (copied.results() / made).exists()
+    fault.refuses()
+    # As the sentence advises.
+    folder = (copied.results() / damaged).parent
+    if damaged.startswith("data/"):
+        (copied.results() / damaged).unlink()
+    else:
+        shutil.rmtree(folder)
+    ended = copied.run(f"results/tiny/{made}")
+    assert ended.code == 0, ended.output
+    assert sha256_of(copied.results() / damaged) == before
+    if made.endswith(".parquet"):
+        assert sha256_of(copied.results() / made) == sha256_of(finished.workspace.results() / made)
+
+
+@pytest.mark.fault("a manifest cut short or with another content")
+@pytest.mark.parametrize("text", ["", "{", '{"files": {}}', "[]"], ids=["empty", "cut", "without files", "a list"])
+def test_a_damaged_manifest(copied: Workspace, fault: Fault, text: str) -> None:
+    path = copied.results() / "intermediate" / RUN / "manifest.json"
+    times = path.stat()
+    path.write_text(text, encoding="utf-8")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    made = copied.results() / "target" / "cldr_kind" / RUN / "manifest.json"
+    made.unlink()
+    ended = copied.run(f"results/tiny/target/cldr_kind/{RUN}/manifest.json")
+    # Found before anything is made of it: Snakemake sees a run that is not what its specification asks for.
+    assert ended.code == 0 or ("manifest.json" in ended.output and "Traceback" not in ended.output), ended.output
+    if ended.code == 0:
+        fault.survives()
+        assert json.loads(path.read_text(encoding="utf-8"))["files"]
+    else:
+        fault.refuses()
+        assert not made.exists()
+
+
+@pytest.mark.fault("a damaged prediction file")
+@pytest.mark.parametrize("how", ["cut", "empty", "another's"])
+def test_a_damaged_prediction(copied: Workspace, fault: Fault, how: str) -> None:
+    cell = f"cldr_kind/{RUN}.parquet"
+    path = copied.results() / "predictions" / cell
+    content = path.read_bytes()
+    other = copied.results() / "predictions" / "cldr_kind" / "cldr_qa/x1/seed1.parquet"
+    path.write_bytes({"cut": content[:-100], "empty": b"", "another's": other.read_bytes()}[how])
+    (copied.results() / "scores" / cell).unlink()
+    ended = copied.run()
+    assert "Traceback" not in ended.output, ended.output
+    if ended.code == 0:
+        assert path.read_bytes() == content
+        fault.survives()
+    else:
+        assert f"predictions/{cell}" in ended.output
+        fault.refuses()
+
+
+@pytest.fixture
+def running(copied: Workspace, finished: Finished) -> Iterator[Workspace]:
+    """A workspace in which another Snakemake is at work."""
+    root = Path(finished.settings["data"]["root"])
+    copied.write_study(tiny_study(root, recipes={"cldr_choice": {"steps": 400}}))
+    process = copied.start("--cores", "1", "--configfile", STUDY_FILE)
+    ends = time.monotonic() + 60
+    while not list((copied.folder / ".snakemake" / "locks").glob("*")):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    yield copied
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=60)
+
+
+@pytest.mark.fault("a second Snakemake on the same folder")
+def test_two_at_once(running: Workspace, fault: Fault) -> None:
+    ended = running.run()
+    assert ended.code != 0
+    assert "Error: Directory cannot be locked" in ended.output
+    fault.refuses()
+
+
+@pytest.mark.fault("a clock that was ahead by an hour while a run was published")
+def test_clock_skew(copied: Workspace, finished: Finished, fault: Fault) -> None:
+    """Work may be repeated, for Snakemake goes by time; the result is the same."""
+    later = time.time() + 3600
+    for path in (copied.results() / "intermediate" / RUN).iterdir():
+        os.utime(path, (later, later))
+    ended = copied.run()
+    assert ended.code == 0, ended.output
+    assert tables(copied) == tables(finished.workspace)
+    fault.survives()
+
+
+@pytest.mark.fault("a loss that is no number")
+def test_a_loss_that_is_no_number(copied: Workspace, finished: Finished, fault: Fault, tmp_path: Path) -> None:
+    """Of an encoder with an overflow among its weights: every run says so, and none is published."""
+    root = tmp_path / "hub"
+    shutil.copytree(finished.settings["data"]["root"], root)
+    weights = load_file(root / MODEL_ID / "model.safetensors")
+    weights["encoder.layer.1.output.LayerNorm.bias"][0] = torch.nan
+    save_file(weights, root / MODEL_ID / "model.safetensors")
+    copied.write_study(tiny_study(root, encoder={"source": "hub", "id": MODEL_ID, "revision": "broken"}))
+    made = f"results/tiny/intermediate/{RUN}/manifest.json"
+    ended = copied.run(made)
+    assert ended.code != 0
+    assert "step 1 of 4 has a loss or gradient that is not finite" in ended.output
+    assert "Traceback" not in ended.output
+    assert not (copied.folder / made).exists()
+    fault.refuses()
