@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xlift.catalog.recipes import CONVERTED, LORA, MEMORY, PHANG, UNPINNED, recipe
-from xlift.catalog.task import Slice, Task
+from xlift.catalog.task import Slice, Split, Task
 
 EN = ("en",)
 NLI_LABELS = ("entailment", "neutral", "contradiction")
@@ -33,10 +33,6 @@ def _provenance(batch: int, size: str = "the data set's own count of its trainin
     return f"{_SAME_EXAMPLES}{LORA}{theirs} train_examples: {size} [{MEMORY}]. {UNPINNED}{' ' + more if more else ''}"
 
 
-def _glue(split: str, config: str, rows: str, reader: str, columns: dict[str, str]) -> Slice:
-    return Slice(split, "nyu-mll/glue", {"en": config}, rows, reader, columns)  # type: ignore[arg-type]
-
-
 def _both(repository: str, config: str, reader: str, revision: str | None = None) -> tuple[Slice, Slice]:
     """Training rows, and validation rows as dev."""
     return (
@@ -45,9 +41,10 @@ def _both(repository: str, config: str, reader: str, revision: str | None = None
     )
 
 
+_SPLITS: tuple[Split, ...] = ("train", "dev")
 _ANLI = tuple(
     Slice(split, "facebook/anli", {"en": "plain_text"}, f"{split}_r{round_}", "nli")
-    for split in ("train", "dev")
+    for split in _SPLITS
     for round_ in (1, 2, 3)
 )
 _SNLI = _both("stanfordnlp/snli", "plain_text", "nli")
@@ -100,8 +97,8 @@ INTERMEDIATE_TASKS: tuple[Task, ...] = (
         train_examples=363_846,
         recipe=recipe(3, 363_846, 2e-5, 1e-5, 256),
         slices=(
-            _glue("train", "qqp", "train", "paraphrase", _QUESTIONS),
-            _glue("dev", "qqp", "validation", "paraphrase", _QUESTIONS),
+            Slice("train", "nyu-mll/glue", {"en": "qqp"}, "train", "paraphrase", _QUESTIONS),
+            Slice("dev", "nyu-mll/glue", {"en": "qqp"}, "validation", "paraphrase", _QUESTIONS),
         ),
         licence="none; Quora's terms of service, non-commercial",
         provenance=_provenance(24),

@@ -85,9 +85,9 @@ RETRIEVAL_TASKS: tuple[Task, ...] = (
         ),
         licence=SQUAD_LICENCE,
         provenance=(
-            f"Recipe: {XTREME}train_lareqa.sh (96 tokens a question, 256 an answer, batches of 16, the first of its two "
-            f"settings of the rate: 2e-5, then 5e-5). {LORA} SQuAD's sentences are cut by a rule of xlift's own. Sentence boundaries of XQuAD-R are in LAReQA's own files only, which a study gives as a "
-            f"folder. {UNPINNED}"
+            f"Recipe: {XTREME}train_lareqa.sh (96 tokens a question, 256 an answer, batches of 16, the first of "
+            f"its two rates: 2e-5, then 5e-5). {LORA} SQuAD's sentences are cut by a rule of xlift's own. The sentence "
+            f"boundaries of XQuAD-R are in LAReQA's own files only, which a study gives as a folder. {UNPINNED}"
         ),
         summary="Find the sentences of any language that answer a question, 11 languages (Roy et al. 2020).",
     ),

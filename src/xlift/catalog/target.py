@@ -14,7 +14,7 @@ from xlift.catalog.intermediate import (
     SQUAD_TRAIN,
 )
 from xlift.catalog.recipes import CONVERTED, LORA, MEMORY, UNPINNED, XTREME, recipe
-from xlift.catalog.task import Slice, Task, codes, renamed
+from xlift.catalog.task import Slice, Split, Task, codes, renamed
 
 UPOS = codes("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X")
 ENTITY_TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
@@ -44,14 +44,19 @@ def same(languages: tuple[str, ...], pattern: str = "{}") -> dict[str, str]:
     return {code: pattern.format(code) for code in languages}
 
 
-def _udpos(split: str, rows: str, without: tuple[str, ...] = ()) -> tuple[Slice, ...]:
+def _udpos(split: Split, rows: str, without: tuple[str, ...] = ()) -> tuple[Slice, ...]:
     """UD rows in the languages of XTREME and in those that XTREME-R adds."""
     columns = {"tags": "pos_tags"}
     first = {code: f"udpos.{name}" for code, name in sorted(_UDPOS.items()) if code not in without}
     return (
-        Slice(split, "google/xtreme", first, rows, "tagged", columns),  # type: ignore[arg-type]
-        Slice(split, "izhx/xtreme-r-udpos", same(_UDPOS_ADDED), rows, "tagged", columns),  # type: ignore[arg-type]
+        Slice(split, "google/xtreme", first, rows, "tagged", columns),
+        Slice(split, "izhx/xtreme-r-udpos", same(_UDPOS_ADDED), rows, "tagged", columns),
     )
+
+
+def _pawsx(split: Split, configs: dict[str, str], rows: str) -> Slice:
+    columns = {"text_a": "sentence1", "text_b": "sentence2"}
+    return Slice(split, "google-research-datasets/paws-x", configs, rows, "paraphrase", columns)
 
 
 def _scored(repository: str, configs: dict[str, str], reader: str, revision: str | None = None) -> tuple[Slice, Slice]:
@@ -277,22 +282,10 @@ TARGET_TASKS: tuple[Task, ...] = (
         test_examples=2000,
         recipe=recipe(5, 49_401, 2e-5, 2e-5, 128, warmup=0.0),
         slices=(
-            *(
-                Slice(
-                    split,
-                    "google-research-datasets/paws-x",
-                    configs,
-                    rows,
-                    "paraphrase",
-                    {"text_a": "sentence1", "text_b": "sentence2"},
-                )
-                for split, configs, rows in (
-                    ("train", {"en": "en"}, "train"),
-                    ("dev", {"en": "en"}, "validation"),
-                    ("test", same(_PAWSX), "test"),
-                    ("validation", same(_PAWSX), "validation"),
-                )
-            ),
+            _pawsx("train", {"en": "en"}, "train"),
+            _pawsx("dev", {"en": "en"}, "validation"),
+            _pawsx("test", same(_PAWSX), "test"),
+            _pawsx("validation", same(_PAWSX), "validation"),
         ),
         licence="free use, credit to Google LLC",
         provenance=f"{_LARGE}train_pawsx.sh. {LORA} train_examples: Yang et al. 2019 [{MEMORY}]. {UNPINNED}",

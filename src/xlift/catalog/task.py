@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Family = Literal["classification", "multiple_choice", "tagging", "span", "retrieval"]
+Split = Literal["train", "dev", "test", "validation"]
 
 ENGLISH = "en"
 """The language of all training data."""
@@ -61,7 +62,7 @@ class Slice:
     by the repository's value, where they differ; `revision`: commit, tag or branch (None: the main branch).
     """
 
-    split: Literal["train", "dev", "test", "validation"]
+    split: Split
     repository: str
     configs: Mapping[str, str]
     rows: str
@@ -139,7 +140,7 @@ class Task:
             "test": of_test,
             "validation": wanted - of_test,
         }
-        found = []
+        found: list[tuple[Slice, str, tuple[str, ...]]] = []
         for part in self.slices:
             chosen = tuple(sorted(set(part.configs) & of_split[part.split]))
             if chosen:

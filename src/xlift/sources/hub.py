@@ -28,8 +28,8 @@ class Rows:
 
 def read_split(repository: str, config: str, rows: str, revision: str | None, root: Path | None) -> Rows:
     """Read split `rows` of a repository's config from `root/<org>/<name>`, or from the hub where `root` is None."""
-    from datasets import load_dataset
-    from datasets.utils.logging import disable_progress_bar
+    from datasets import load_dataset  # type: ignore[import-untyped]
+    from datasets.utils.logging import disable_progress_bar  # type: ignore[import-untyped]
 
     disable_progress_bar()
     where = repository if root is None else str(root / repository)
