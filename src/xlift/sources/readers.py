@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from xlift.catalog.task import Slice, Task
+from xlift.catalog.task import ENGLISH, Slice, Task
 from xlift.errors import UserError
 from xlift.sources.hub import Rows
 from xlift.sources.readers_folder import bucc, ccg, lareqa, mewslix
@@ -171,23 +171,26 @@ def _without_shared(
 ) -> pl.DataFrame:
     """Leave out training rows whose context is evaluated on, and dev rows whose context is scored.
 
-    Contexts are compared in NFC, without regard to case and white space. A dev split that is itself what English is
+    Contexts of English rows are compared in NFC, without regard to case and white space. A dev split that is itself what English is
     scored on stays whole. Sentences of tagging are only counted: WikiANN and UD repeat short ones in all their splits,
     and published results have them in.
     """
     if frame[CONTEXT].null_count() == frame.height:
         return frame
-    unique = frame[CONTEXT].drop_nulls().unique().to_list()
-    keys = frame[CONTEXT].replace_strict(unique, [same_text(text) for text in unique], default=None)
-    of = {split: set(keys.filter(frame["split"] == split).drop_nulls()) for split in ("dev", "test")}
+    keys = [None if text is None else same_text(text) for text in frame[CONTEXT]]
+    places = list(zip(frame["split"], frame["language"], strict=True))
+    # English rows only, so that no other language that is scored changes what is trained on.
+    held = {
+        wanted: {key for key, (split, code) in zip(keys, places, strict=True) if (split, code) == (wanted, ENGLISH)}
+        for wanted in ("dev", "test")
+    }
     origins: dict[str, set[tuple[str, str, str]]] = {"train": set(), "dev": set(), "test": set()}
     for part, split, codes in chosen:
         origins[split] |= {(part.repository, part.configs[code], part.rows) for code in codes}
-    evaluated = pl.Series(sorted(of["dev"] | of["test"]), dtype=pl.String)
-    shared = (frame["split"] == "train") & keys.is_in(evaluated.implode())
-    if not origins["dev"] & origins["test"]:
-        shared |= (frame["split"] == "dev") & keys.is_in(pl.Series(sorted(of["test"]), dtype=pl.String).implode())
-    shared = shared.fill_null(value=False)
+    same_rows = bool(origins["dev"] & origins["test"])
+    others = {"train": held["dev"] | held["test"], "dev": set() if same_rows else held["test"], "test": set()}
+    found = [key is not None and key in others[split] for key, (split, _) in zip(keys, places, strict=True)]
+    shared = pl.Series(found, dtype=pl.Boolean)
     counts = notes if task.family == "tagging" else dropped
     for split, language in frame.filter(shared).select("split", "language").iter_rows():
         counts.setdefault(f"{split}/{language}", Counter())[SHARED] += 1
