@@ -171,9 +171,9 @@ def _without_shared(
 ) -> pl.DataFrame:
     """Leave out training rows whose context is evaluated on, and dev rows whose context is scored.
 
-    Contexts of English rows are compared in NFC, without regard to case and white space. A dev split that is itself what English is
-    scored on stays whole. Sentences of tagging are only counted: WikiANN and UD repeat short ones in all their splits,
-    and published results have them in.
+    Contexts of English rows are compared in NFC, without regard to case and white space. A dev split that is itself
+    what English is scored on stays whole. Sentences of tagging are only counted: WikiANN and UD repeat short ones in
+    all their splits, and published results have them in.
     """
     if frame[CONTEXT].null_count() == frame.height:
         return frame

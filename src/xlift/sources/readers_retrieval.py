@@ -15,7 +15,7 @@ from xlift.sources.reading import CONTEXT, DROPPED, column, frame_of, numbered, 
 GOLD = {"gold": pl.List(pl.String())}
 _END = re.compile(r"""[.!?]["'”’)\]]*\s+(?=["'“‘(\[]*[A-Z0-9])""")
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|Gen|Col|Lt|Sgt|Rev|Sen|Gov|No|Nos|vs|ca|cf|etc|approx|Inc|Ltd|Co|Corp"
+    r"(?:\b(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|Gen|Col|Lt|Sgt|Rev|Sen|Gov|vs|ca|cf|etc|approx|Inc|Ltd|Co|Corp"
     r"|Jan|Feb|Mar|Apr|Aug|Sept|Sep|Oct|Nov|Dec|e\.g|i\.e|U\.S|U\.K|a\.m|p\.m))\.$"
 )
 
