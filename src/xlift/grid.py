@@ -8,8 +8,8 @@ fingerprints of what it starts from included, and nothing else. The specificatio
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from typing import Any
 from xlift.analysis import analysis_plan, analysis_settings
 from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerprint, sha256_of, text_fingerprint
 from xlift.budgets import share_of_steps
-from xlift.catalog.task import EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES
+from xlift.catalog.task import EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES, Slice, Task
+from xlift.languages import SOURCE_LANGUAGE
 from xlift.runs import Cell, Intermediate, Layout, shares_data, train_examples
 from xlift.settings import PackagedEncoder
 from xlift.study import Study
@@ -60,19 +61,41 @@ class Grid(Layout):
         return _encoder_specification(self.study)
 
     def data_specification(self, task: str) -> Specification:
-        """What a task's prepared examples depend on: source and languages."""
+        """What a task's prepared examples depend on: source, languages, and the study's choice among their rows."""
         languages = (
             self.study.target_languages(task)
             if task in self.study.targets
             else list(self.study.catalog[task].languages)
         )
-        return {
+        entry, data = self.study.catalog[task], self.study.data
+        read = entry.read(languages, data.score_on)
+        specification: Specification = {
             "kind": "data",
             "version": STAGE_VERSIONS["data"],
-            "source": source_version(self.study.catalog[task].source),
+            "source": self._source(entry, read),
             "task": task,
             "languages": languages,
         }
+        if any(part.split == "validation" for part, _, _ in read):
+            specification["score_on"] = data.score_on
+        if limits := data.examples.limits:
+            specification["examples"] = limits
+        return specification
+
+    def _source(self, task: Task, read: Sequence[tuple[Slice, str, tuple[str, ...]]]) -> dict[str, Any]:
+        """What pins the rows of some of a task's slices."""
+        facts = dict(source_version(task.source))  # the cached one stays as it is
+        if read:
+            slices = [
+                {**asdict(part), "configs": {code: part.configs[code] for code in codes}, "split": split}
+                for part, split, codes in read
+            ]
+            facts["slices"] = fingerprint(slices)
+        given = self.study.data.folders
+        folders = sorted({part.repository for part, _, _ in read if part.in_folder and part.repository in given})
+        if folders:
+            facts["folders"] = {name: given[name] for name in folders}
+        return facts
 
     def encode_specification(self, task: str, length: int) -> Specification:
         """What a task's token ids depend on: examples, tokenizer, lengths; and how many are to be trained on."""
@@ -97,7 +120,7 @@ class Grid(Layout):
     def intermediate_specification(self, run: Intermediate) -> Specification:
         """What an intermediate run's weights depend on."""
         steps = run.budget.steps
-        schedule: dict[str, Any] = self._decaying(steps)
+        schedule: dict[str, Any] = self._decaying(run.task, steps)
         if self.study.schedule == "trunk":
             warmup = self.trunk_warmup(run.task, run.budget)
             schedule = {"kind": "cooldown", "warmup_steps": warmup, "branch": self.branching_point(run.budget)}
@@ -110,7 +133,7 @@ class Grid(Layout):
         specification = self._training("target", cell.target, run)
         specification["parent"] = self.stamp("intermediate", run).fingerprint if run.is_run else None
         specification["recipe"] = self._recipe_facts(cell.target, steps)
-        specification["schedule"] = self._decaying(steps)
+        specification["schedule"] = self._decaying(cell.target, steps)
         specification["draw"] = _draw("target", cell.target, run)
         return specification
 
@@ -196,8 +219,8 @@ class Grid(Layout):
         specification["draw"] = _draw("trunk", run.task, run, shared) if shared else _draw(kind, run.task, run)
         return specification
 
-    def _decaying(self, steps: int) -> dict[str, Any]:
-        return {"kind": "linear", "warmup_steps": share_of_steps(self.study.training.warmup, steps)}
+    def _decaying(self, task: str, steps: int) -> dict[str, Any]:
+        return {"kind": "linear", "warmup_steps": share_of_steps(self.warmup(task), steps)}
 
     def _recipe_facts(
         self,
@@ -219,11 +242,14 @@ class Grid(Layout):
     def _training(self, kind: str, task: str, run: Intermediate) -> Specification:
         entry = self.study.catalog[task]
         training = self.study.training
-        return {
+        limits = self.study.data.examples.limits
+        # What English is scored on, too: training rows that share a context with it are left out.
+        read = entry.read([SOURCE_LANGUAGE], self.study.data.score_on)
+        specification: Specification = {
             "kind": kind,
             # The English rows and their tokens, without the languages that only scoring reads.
             "version": {stage: STAGE_VERSIONS[stage] for stage in ("data", "encode", "train")},
-            "source": source_version(entry.source),
+            "source": self._source(entry, read),
             "task": task,
             "labels": list(entry.labels),
             "encoder": self._encoder_fingerprint,
@@ -237,6 +263,9 @@ class Grid(Layout):
             "select": training.select,
             "seed": run.seed,
         }
+        if limits := {split: limits[split] for split in ("train", "dev") if split in limits}:
+            specification["examples"] = limits
+        return specification
 
     @cached_property
     def trainable(self) -> dict[str, Any]:
@@ -265,9 +294,10 @@ def _draw(kind: str, task: str, run: Intermediate, shared: bool = False) -> int:
 
 @cache
 def source_version(source: str) -> dict[str, Any]:
-    """What pins a data source: its reader's version and the installed package the raw data comes with."""
-    package = SOURCE_PACKAGES[source]
-    return {"source": source, "reader": READER_VERSIONS[source], package: importlib.metadata.version(package)}
+    """What pins a data source: its reader's version and the installed package that raw data comes with."""
+    facts = {"source": source, "reader": READER_VERSIONS[source]}
+    package = SOURCE_PACKAGES.get(source)
+    return facts if package is None else {**facts, package: importlib.metadata.version(package)}
 
 
 def _encoder_specification(study: Study) -> Specification:

@@ -10,6 +10,7 @@ from xlift.budgets import NO_BUDGET, Budget, Reference, branching_point, check_b
 from xlift.catalog.task import EXTRA_TARGET, MAIN, NONE, SHUFFLED_LABELS, Recipe, Task
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
+from xlift.settings import HubEncoder
 from xlift.study import Study
 
 
@@ -132,14 +133,17 @@ def resolved_recipe(study: Study, task: Task) -> Recipe:
         plain = change.model_dump(exclude_none=True, exclude={"learning_rate", "train_examples"})
         values.update(plain)
         if change.learning_rate is not None:
-            values["learning_rate"] = {**values["learning_rate"], method: change.learning_rate}
+            others = {key: rate for key, rate in values["learning_rate"].items() if key.split(".")[0] != method}
+            values["learning_rate"] = {**others, method: change.learning_rate}
     return Recipe(**values)
 
 
 def train_examples(study: Study, task: Task) -> int | None:
-    """Training examples of a task; None where neither the catalog nor the study knows."""
+    """Training examples of a task, at most the study's limit; None where neither the catalog nor the study knows."""
     change = study.recipes.get(task.name)
-    return task.train_examples if change is None or change.train_examples is None else change.train_examples
+    found = task.train_examples if change is None or change.train_examples is None else change.train_examples
+    limit = study.data.examples.train
+    return found if found is None or limit is None else min(found, limit)
 
 
 def shares_data(catalog: Mapping[str, Task], intermediate: str, target: str) -> bool:
@@ -171,8 +175,15 @@ class Layout:
         return Reference(task, recipe.steps, recipe.batch_size, recipe.max_length, examples)
 
     def learning_rate(self, task: str) -> float:
-        """Peak learning rate of a trained task's recipe under the study's method."""
-        return self.recipes[task].learning_rate[self.study.trainable.method]
+        """Peak learning rate of a trained task's recipe under the study's method, for an encoder of its size."""
+        encoder = self.study.encoder
+        size = encoder.size if isinstance(encoder, HubEncoder) else "base"
+        return self.recipes[task].rate(self.study.trainable.method, size)
+
+    def warmup(self, task: str) -> float:
+        """Share of a run's steps over which the learning rate rises: the recipe's own, else the study's."""
+        own = self.recipes[task].warmup
+        return self.study.training.warmup if own is None else own
 
     def _check_batches(self, file: str) -> None:
         for task, recipe in self.recipes.items():
@@ -212,7 +223,7 @@ class Layout:
 
     def trunk_warmup(self, task: str, budget: Budget) -> int:
         """A share of the reference steps (in the budget's batches), so that adding budgets changes no trunk."""
-        return share_of_steps(self.study.training.warmup, self.reference(task).examples / budget.batch_size)
+        return share_of_steps(self.warmup(task), self.reference(task).examples / budget.batch_size)
 
     @cached_property
     def intermediates(self) -> list[Intermediate]:

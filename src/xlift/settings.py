@@ -37,6 +37,9 @@ class HubEncoder(Block):
         pattern=r"^[A-Za-z0-9][\w./-]*$",
         description="Commit, tag or branch; pin a commit for results you publish.",
     )
+    size: Literal["base", "large"] = Field(
+        "base", description="Whose learning rates are taken where a task has others for large encoders."
+    )
 
 
 class Trainable(Block):
@@ -62,7 +65,12 @@ def _tokens(value: Any) -> Any:
 class Training(Block):
     """Optimisation, the same for every run of the study."""
 
-    warmup: Number = Field(0.1, ge=0, lt=1, description="Share of a run's steps over which the learning rate rises.")
+    warmup: Number = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of a run's steps over which the learning rate rises, where the task's recipe has none.",
+    )
     weight_decay: Number = Field(0.01, ge=0, description="AdamW weight decay; 0 on biases and layer norms.")
     clip: Number = Field(1.0, gt=0, description="Largest norm of the gradient.")
     dropout: Number = Field(0.1, ge=0, lt=1, description="Dropout inside the encoder and before heads.")
@@ -95,6 +103,7 @@ class RecipeOverride(Block):
     batch_size: Count | None = Field(None, ge=1, le=65_536, description="Examples an optimiser step.")
     learning_rate: Number | None = Field(None, gt=0, le=1, description="Peak learning rate.")
     max_length: Count | None = Field(None, ge=8, le=8192, description="Longest sequence, in tokens.")
+    warmup: Number | None = Field(None, ge=0, lt=1, description="Share of steps over which the rate rises.")
     train_examples: Count | None = Field(
         None, ge=1, description="Number of training examples, where the data is a slice of the catalog's."
     )
@@ -170,7 +179,36 @@ class Power(Block):
     noise: Number = Field(1.0, ge=0, description="Of one run's score in one language.")
 
 
-class Data(Block):
-    """Where hub repositories are read from."""
+class Examples(Block):
+    """The most examples of a split and language; unset: all there are. A larger number holds the smaller one's."""
 
-    root: str | None = Field(None, description="Folder with hub repositories as `<org>/<name>`; unset: the hub itself.")
+    train: Count | None = Field(None, ge=1, description="Training examples.")
+    dev: Count | None = Field(None, ge=1, description="English dev examples (of bitext mining: in each language).")
+    test: Count | None = Field(
+        None, ge=1, description="Scored examples of a language. Retrieval searches their documents only."
+    )
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The limits there are, by split."""
+        return self.model_dump(exclude_none=True)
+
+
+class Data(Block):
+    """Where examples are read from, which are scored, and how many."""
+
+    root: str | None = Field(
+        None,
+        description="Folder with hub repositories as `<org>/<name>`; unset: the hub itself. No part of what results "
+        "depend on: a repository there is taken to be a copy of the revision that the catalog names.",
+    )
+    folders: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="Folders of data that no hub has, by name (`ccg`, `lareqa`, `mewslix`, `bucc2018`); unset: "
+        "`local/<name>` of `root`, where there is one.",
+    )
+    score_on: Literal["test", "validation"] = Field(
+        "test",
+        description="`validation` scores each language's development data in place of its test data, where it has any.",
+    )
+    examples: Examples = Field(default_factory=Examples, description="Limits, for trying things out.")

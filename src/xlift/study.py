@@ -25,6 +25,7 @@ from xlift.settings import (
     NAME_PATTERN,
     Contrasts,
     Data,
+    Examples,
     HubEncoder,
     PackagedEncoder,
     Power,
@@ -249,6 +250,7 @@ def check_paths(study: Study, file: str) -> None:
         raise UserError(
             f"{file}: data.root: there is no folder {study.data.root}; correct it, or remove it to use the hub"
         )
+    _check_folders(study, file)
     if study.contrasts.resource not in MEASURES:
         sizes = read_sizes(Path(study.contrasts.resource))
         scored = {language for target in study.targets for language in study.target_languages(target)}
@@ -257,6 +259,23 @@ def check_paths(study: Study, file: str) -> None:
             raise UserError(
                 f"{file}: contrasts.resource: {study.contrasts.resource} lacks {', '.join(missing)}; "
                 "add a line for each"
+            )
+
+
+def _check_folders(study: Study, file: str) -> None:
+    """Refuse a study whose tasks come from folders that it does not give, or that are not there."""
+    root = study.data.root
+    needed = {
+        name: task for task in sorted({*study.intermediates, *study.targets}) for name in study.catalog[task].folders
+    }
+    for name, given in sorted(study.data.folders.items()):
+        if name in needed and not Path(given).is_dir():
+            raise UserError(f"{file}: data.folders.{name}: there is no folder {given}; correct it")
+    for name, task in sorted(needed.items()):
+        if name not in study.data.folders and not (root is not None and Path(root, "local", name).is_dir()):
+            raise UserError(
+                f"{file}: data.folders: {task} comes from a folder, and none is given as {name!r}; add "
+                f"data.folders.{name} (docs/tasks.md says what is to be in it) or leave {task} out"
             )
 
 
@@ -311,6 +330,7 @@ def _near_key(location: Sequence[Any]) -> str:
             "contrasts": Contrasts,
             "power": Power,
             "data": Data,
+            "examples": Examples,
         }.get(str(part), RecipeOverride)
     allowed = sorted(model.model_fields)
     close = difflib.get_close_matches(str(location[-1]), allowed, n=1)

@@ -101,6 +101,11 @@ def execution(wildcards, threads):
     return EXECUTION
 
 
+def data_places(wildcards, threads):
+    """Where data is read from, which repeats nothing by being moved (see `execution`)."""
+    return {"hub_root": STUDY.data.root, "folders": dict(STUDY.data.folders)}
+
+
 def settled(output, stamp, **prepared):
     """Inputs that repeat nothing by being made again: `ancient` while `output` is what its specification asks for.
 

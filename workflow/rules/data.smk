@@ -12,6 +12,7 @@ rule prepare_data:
         specification=lambda wildcards: as_param(
             GRID.data_specification(wildcards.task)
         ),
+        places=data_places,
     script:
         "../scripts/prepare_data.py"
 

@@ -16,4 +16,5 @@ with logged(snakemake.log[0]):
         json.loads(snakemake.params.specification),
         Path(snakemake.output.examples),
         Path(snakemake.output.manifest),
+        **snakemake.params.places,
     )

@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from xlift.catalog.cldr import CLDR_TASKS
+from xlift.catalog.intermediate import INTERMEDIATE_TASKS
+from xlift.catalog.search import RETRIEVAL_TASKS
+from xlift.catalog.target import TARGET_TASKS
 from xlift.catalog.task import Task
 
-CATALOG: dict[str, Task] = {task.name: task for task in CLDR_TASKS}
+CATALOG: dict[str, Task] = {
+    task.name: task for task in (*CLDR_TASKS, *INTERMEDIATE_TASKS, *TARGET_TASKS, *RETRIEVAL_TASKS)
+}
 
 
 def names(role: str, catalog: Mapping[str, Task] = CATALOG) -> list[str]:
-    """Names of the tasks that may play a role ("intermediate" or "target"), sorted."""
+    """Names of the tasks that may play a role ("intermediate", "target" or "stage"), sorted."""
     return sorted(task.name for task in catalog.values() if role in task.roles)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 Family = Literal["classification", "multiple_choice", "tagging", "span", "retrieval"]
+Split = Literal["train", "dev", "test", "validation"]
+
+ENGLISH = "en"
+"""The language of all training data."""
 
 NONE = "none"
 """The intermediate "task" of the baseline: straight from the encoder to the target."""
@@ -20,8 +24,8 @@ LABELLED_FAMILIES = ("classification", "multiple_choice", "tagging", "span")
 """Families whose training examples have labels that can be permuted among them."""
 
 # Version of what a source's reader makes out of the same raw data; raise it when prepared rows change.
-READER_VERSIONS: Mapping[str, int] = {"cldr": 1}
-# The installed package whose version pins a source's raw data.
+READER_VERSIONS: Mapping[str, int] = {"cldr": 1, "folder": 1, "hub": 1}
+# The installed package whose version pins a source's raw data, where one does.
 SOURCE_PACKAGES: Mapping[str, str] = {"cldr": "babel"}
 
 
@@ -29,8 +33,10 @@ SOURCE_PACKAGES: Mapping[str, str] = {"cldr": "babel"}
 class Recipe:
     """How a task is trained at its reference budget.
 
-    `steps` optimiser steps of exactly `batch_size` examples; learning rate by what is trained; lengths in tokens;
-    `stride` tokens shared by two windows of a long context (span) or sentence (tagging).
+    `steps` optimiser steps of exactly `batch_size` examples; learning rate by what is trained (`lora`, `full`) and,
+    where encoders of a size have their own, by that too (`full.large`); lengths in tokens; `stride` tokens shared by
+    two windows of a long context (span) or sentence (tagging); `warmup` share of the steps over which the learning rate
+    rises (None: the study's).
     """
 
     steps: int
@@ -38,6 +44,11 @@ class Recipe:
     learning_rate: Mapping[str, float]
     max_length: int
     stride: int = 0
+    warmup: float | None = None
+
+    def rate(self, method: str, size: str) -> float:
+        """Peak learning rate of what is trained in an encoder of a size."""
+        return self.learning_rate.get(f"{method}.{size}", self.learning_rate[method])
 
 
 @dataclass(frozen=True)
@@ -45,13 +56,13 @@ class Slice:
     """Rows of a repository that become one split of a task.
 
     `split`: train, dev or test, or `validation`: what is scored in place of test where a study asks for it.
-    `repository`: hub id `<org>/<name>`; of a task whose source is `folder`, the name that the study gives a folder
-    under. `configs`: the repository's config by language; `rows`: its split; `reader`: the function in
-    `sources.readers` that makes examples of its rows; `columns`: the repository's column by the reader's field;
-    `labels`: the task's label by the repository's value, where they differ; `revision`: commit, tag or branch.
+    `repository`: hub id `<org>/<name>`, or a name without a slash that the study gives a folder under. `configs`: the
+    repository's config by language; `rows`: its split; `reader`: the function of `sources.readers` that makes examples
+    of its rows; `columns`: the repository's column by the reader's field, where they differ; `labels`: the task's label
+    by the repository's value, where they differ; `revision`: commit, tag or branch (None: the main branch).
     """
 
-    split: Literal["train", "dev", "test", "validation"]
+    split: Split
     repository: str
     configs: Mapping[str, str]
     rows: str
@@ -59,6 +70,11 @@ class Slice:
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     revision: str | None = None
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether the rows are in a folder of the user's own."""
+        return "/" not in self.repository
 
 
 @dataclass(frozen=True)
@@ -109,6 +125,33 @@ class Task:
         """Names of the English example sets that the task is trained on."""
         return frozenset(self.training_data or (self.name,)) if self.trained else frozenset()
 
+    def read(self, languages: Iterable[str], score_on: str = "test") -> list[tuple[Slice, str, tuple[str, ...]]]:
+        """The slices that a study reads, each with the split its rows become and the languages read.
+
+        `languages` are those to score. With `score_on` validation a language's validation rows take the place of its
+        test rows; a language without any keeps its test rows.
+        """
+        wanted = set(languages)
+        held = {code for part in self.slices if part.split == "validation" for code in part.configs}
+        of_test = wanted - held if score_on == "validation" else wanted
+        of_split = {
+            "train": {ENGLISH},
+            "dev": wanted | {ENGLISH},
+            "test": of_test,
+            "validation": wanted - of_test,
+        }
+        found: list[tuple[Slice, str, tuple[str, ...]]] = []
+        for part in self.slices:
+            chosen = tuple(sorted(set(part.configs) & of_split[part.split]))
+            if chosen:
+                found.append((part, "test" if part.split == "validation" else part.split, chosen))
+        return found
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Names of the folders that a study has to give, sorted."""
+        return tuple(sorted({part.repository for part in self.slices if part.in_folder}))
+
     @property
     def chance(self) -> float:
         """What guessing scores, as a share, where an accuracy has k classes or choices: 1 / k. Else 0."""
@@ -119,3 +162,8 @@ class Task:
 def codes(text: str) -> tuple[str, ...]:
     """Language codes separated by spaces."""
     return tuple(text.split())
+
+
+def renamed(text: str) -> dict[str, str]:
+    """Another name by language code, written as `de:German` and separated by spaces."""
+    return dict(entry.split(":", 1) for entry in text.split())

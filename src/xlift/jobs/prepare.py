@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import polars as pl
 
 from xlift.artifacts import fingerprint, publish_folder, publish_json, publishing, read_manifest, sha256_of, verified
 from xlift.catalog import task_of
+from xlift.catalog.task import Task
 from xlift.errors import UserError
 
 
@@ -32,13 +34,21 @@ def prepare_encoder(specification: dict[str, Any], hub_root: str | None, manifes
     publish_folder(manifest.parent, write, {"fingerprint": fingerprint(specification), "specification": specification})
 
 
-def prepare_data(specification: dict[str, Any], examples: Path, manifest: Path) -> None:
-    """Write a task's prepared examples and their manifest."""
-    from xlift.sources import cldr
+def prepare_data(
+    specification: dict[str, Any],
+    examples: Path,
+    manifest: Path,
+    hub_root: str | None = None,
+    folders: Mapping[str, str] | None = None,
+) -> None:
+    """Write a task's prepared examples and their manifest.
+
+    `hub_root`: as in `prepare_encoder`; `folders`: the user's folders of data by name.
+    """
     from xlift.tasks.families import FAMILIES
 
     task = task_of(specification)
-    frame = cldr.prepare(task.name, specification["languages"])
+    frame, found = _examples(specification, task, None if hub_root is None else Path(hub_root), folders or {})
     FAMILIES[task.family].check(frame, task)
     with publishing(examples) as temporary:
         frame.write_parquet(temporary)
@@ -50,8 +60,27 @@ def prepare_data(specification: dict[str, Any], examples: Path, manifest: Path) 
             "specification": specification,
             "sha256": sha256_of(examples),
             "rows": {f"{split}/{language}": rows for split, language, rows in counts.iter_rows()},
+            **found,
         },
     )
+
+
+def _examples(
+    specification: dict[str, Any], task: Task, root: Path | None, folders: Mapping[str, str]
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """A task's examples from where it says they are, and what its manifest says of their making."""
+    languages, limits = specification["languages"], specification.get("examples", {})
+    if not task.slices:
+        from xlift.sources import cldr
+        from xlift.sources.readers import limited
+
+        return limited(cldr.prepare(task.name, languages), limits), {}
+    from xlift.sources.readers import read_task
+
+    score_on = specification.get("score_on", "test")
+    found = read_task(task, languages, score_on=score_on, examples=limits, root=root, folders=folders)
+    facts = {"sources": found.sources, "dropped": found.dropped, "notes": found.notes, **found.facts}
+    return found.frame, facts
 
 
 def checked_encoder(manifest: Path) -> Path:

@@ -1,0 +1,260 @@
+"""From a task's declaration to its prepared examples: rows read, what they share taken out, their number limited.
+
+Checked here, for every task that is read from repositories or folders: labels are there and vary, answers are in their
+contexts, training and evaluation share no contexts, no split is empty. What is left out is counted with its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from xlift.catalog.task import ENGLISH, Slice, Task
+from xlift.errors import UserError
+from xlift.sources.hub import Rows
+from xlift.sources.readers_folder import bucc, ccg, lareqa, mewslix
+from xlift.sources.readers_labelled import (
+    commonsense_qa,
+    copa,
+    cosmos_qa,
+    hellaswag,
+    nli,
+    paraphrase,
+    social_iqa,
+    tagged,
+)
+from xlift.sources.readers_retrieval import squad_sentences, squad_sentences_in_context, tatoeba
+from xlift.sources.readers_span import NOT_IN_CONTEXT, squad, tydiqa
+from xlift.sources.reading import CONTEXT, DROPPED, NOTE, Reading
+
+Reader = Callable[[Rows, Slice, str, Task], pl.DataFrame]
+FolderReader = Callable[[Reading, Slice, Sequence[str], Task], pl.DataFrame]
+
+READERS: Mapping[str, Reader] = {
+    reader.__name__: reader
+    for reader in (
+        commonsense_qa,
+        copa,
+        cosmos_qa,
+        hellaswag,
+        nli,
+        paraphrase,
+        social_iqa,
+        squad,
+        squad_sentences,
+        squad_sentences_in_context,
+        tagged,
+        tatoeba,
+        tydiqa,
+    )
+}
+"""By the `reader` of a `Slice` of a repository."""
+FOLDER_READERS: Mapping[str, FolderReader] = {reader.__name__: reader for reader in (bucc, ccg, lareqa, mewslix)}
+"""By the `reader` of a `Slice` of a folder."""
+
+SHARED = "its context is in dev or test too"
+MOST_NOT_IN_CONTEXT = 0.01
+"""Share of answers outside their contexts from which a source is taken to be broken."""
+_HELPERS = (CONTEXT, DROPPED, NOTE)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task's examples (split, language, id and the family's columns) and what its manifest says of them.
+
+    `dropped` and `notes`: numbers of rows by `<split>/<language>` and reason.
+    """
+
+    frame: pl.DataFrame
+    sources: list[dict[str, str]]
+    dropped: dict[str, dict[str, int]]
+    notes: dict[str, dict[str, int]]
+    facts: dict[str, Any]
+
+
+def read_task(
+    task: Task,
+    languages: Sequence[str],
+    *,
+    score_on: str = "test",
+    examples: Mapping[str, int] | None = None,
+    root: Path | None = None,
+    folders: Mapping[str, str] | None = None,
+) -> Prepared:
+    """Read a task's slices. `examples`: at most so many a split and language; the rest as the study's `data` block."""
+    reading = Reading(task.name, root, folders or {})
+    chosen = task.read(languages, score_on)
+    if missing := sorted(set(languages) - {code for part in task.slices for code in part.configs}):
+        raise UserError(
+            f"data of {task.name}: has no language {missing[0]!r}; its languages are {', '.join(task.languages)}"
+        )
+    several = {place for place, n in Counter((split, c) for _, split, cs in chosen for c in cs).items() if n > 1}
+    frames = []
+    for number, (part, split, asked) in enumerate(chosen):
+        frame = _of_slice(reading, part, asked, task).with_columns(split=pl.lit(split))
+        if any((split, code) in several for code in asked):
+            frame = frame.with_columns(id=pl.lit(f"{number}-") + pl.col("id"))
+        frames.append(frame)
+    frame = pl.concat(frames, how="diagonal")
+    dropped, notes = _counted(frame, DROPPED), _counted(frame.filter(pl.col(DROPPED).is_null()), NOTE)
+    _check_answers(task, frame)
+    frame = frame.filter(pl.col(DROPPED).is_null())
+    frame = _without_shared(task, frame, chosen, dropped, notes)
+    for _, split, asked in chosen:
+        for code in asked:
+            _check_rows(task, frame.filter((pl.col("split") == split) & (pl.col("language") == code)), split, code)
+    frame = limited(frame, examples or {}).drop(_HELPERS)
+    ordered = ["split", "language", "id"]
+    return Prepared(
+        frame.select(*ordered, pl.exclude(ordered)), reading.sources, _plain(dropped), _plain(notes), reading.facts
+    )
+
+
+def _of_slice(reading: Reading, part: Slice, languages: Sequence[str], task: Task) -> pl.DataFrame:
+    """Examples of a slice, with `language` and the helping columns."""
+    if part.in_folder:
+        frame = FOLDER_READERS[part.reader](reading, part, languages, task)
+    else:
+        read = READERS[part.reader]
+        frame = pl.concat(
+            [
+                read(reading.rows(part, part.configs[code]), part, code, task).with_columns(language=pl.lit(code))
+                for code in languages
+            ]
+        )
+    missing = [name for name in _HELPERS if name not in frame.columns]
+    return frame.with_columns(pl.lit(None, pl.String).alias(name) for name in missing)
+
+
+Counts = dict[str, Counter[str]]
+
+
+def _counted(frame: pl.DataFrame, what: str) -> Counts:
+    """Rows by place and reason."""
+    found: Counts = {}
+    for split, language, reason in frame.select("split", "language", what).drop_nulls(what).iter_rows():
+        found.setdefault(f"{split}/{language}", Counter())[reason] += 1
+    return found
+
+
+def _plain(counts: Counts) -> dict[str, dict[str, int]]:
+    return {place: dict(sorted(of_reason.items())) for place, of_reason in sorted(counts.items())}
+
+
+def _check_answers(task: Task, frame: pl.DataFrame) -> None:
+    """Refuse a source many of whose answers are not in their contexts."""
+    outside = frame.group_by("split", "language", maintain_order=True).agg(
+        share=(pl.col(DROPPED) == NOT_IN_CONTEXT).sum() / pl.len(),
+        first=pl.col("id").filter(pl.col(DROPPED) == NOT_IN_CONTEXT).first(),
+    )
+    for split, language, share, first in outside.iter_rows():
+        if share is not None and share > MOST_NOT_IN_CONTEXT:
+            raise UserError(
+                f"data of {task.name}: {share:.1%} of the answers of {split} in {language!r} are not in their contexts "
+                f"(the first is that of {first!r}), and at most {MOST_NOT_IN_CONTEXT:.0%} may be; use another revision"
+            )
+
+
+def _without_shared(
+    task: Task,
+    frame: pl.DataFrame,
+    chosen: Sequence[tuple[Slice, str, tuple[str, ...]]],
+    dropped: Counts,
+    notes: Counts,
+) -> pl.DataFrame:
+    """Leave out training rows whose context is evaluated on, and dev rows whose context is scored.
+
+    Contexts of English rows are compared in NFC, without regard to case and white space. A dev split that is itself
+    what English is scored on stays whole. Sentences of tagging are only counted: WikiANN and UD repeat short ones in
+    all their splits, and published results have them in.
+    """
+    if frame[CONTEXT].null_count() == frame.height:
+        return frame
+    keys = [None if text is None else same_text(text) for text in frame[CONTEXT]]
+    places = list(zip(frame["split"], frame["language"], strict=True))
+    # English rows only, so that no other language that is scored changes what is trained on.
+    held = {
+        wanted: {key for key, (split, code) in zip(keys, places, strict=True) if (split, code) == (wanted, ENGLISH)}
+        for wanted in ("dev", "test")
+    }
+    origins: dict[str, set[tuple[str, str, str]]] = {"train": set(), "dev": set(), "test": set()}
+    for part, split, codes in chosen:
+        origins[split] |= {(part.repository, part.configs[code], part.rows) for code in codes}
+    same_rows = bool(origins["dev"] & origins["test"])
+    others = {"train": held["dev"] | held["test"], "dev": set() if same_rows else held["test"], "test": set()}
+    found = [key is not None and key in others[split] for key, (split, _) in zip(keys, places, strict=True)]
+    shared = pl.Series(found, dtype=pl.Boolean)
+    counts = notes if task.family == "tagging" else dropped
+    for split, language in frame.filter(shared).select("split", "language").iter_rows():
+        counts.setdefault(f"{split}/{language}", Counter())[SHARED] += 1
+    return frame if task.family == "tagging" else frame.filter(~shared)
+
+
+def same_text(text: str) -> str:
+    """A text as it is compared with others: NFC, white space and case made the same."""
+    return " ".join(unicodedata.normalize("NFC", text).split()).lower()
+
+
+def _check_rows(task: Task, rows: pl.DataFrame, split: str, language: str) -> None:
+    """Refuse a split without rows and labels that are all the same."""
+    if rows.is_empty():
+        raise UserError(
+            f"data of {task.name}: {split} has no usable row in {language!r}; use another revision or leave the "
+            "language out"
+        )
+    for name in ("label", "tags"):
+        if name in rows.columns and rows.height > 1:
+            values = rows[name].explode() if name == "tags" else rows[name]
+            if values.n_unique() < 2:
+                raise UserError(
+                    f"data of {task.name}: every {name.removesuffix('s')} of {split} in {language!r} is {values[0]!r}; "
+                    "this copy has no real labels, use another one"
+                )
+
+
+def limited(frame: pl.DataFrame, examples: Mapping[str, int]) -> pl.DataFrame:
+    """At most so many examples a split and language, chosen by a hash of their ids: more hold the fewer.
+
+    Of retrieval, so many queries, and the documents that are right for one of them: pools become as small. Where
+    sentences have no counterpart (bitext mining), they are limited like all queries, and as many documents that are
+    right for no query stay beside the right ones.
+    """
+    if not any(split in examples for split in frame["split"].unique()):
+        return frame
+    keys = ["split", "language"]
+    limits = pl.col("split").replace_strict(dict(examples), default=None, return_dtype=pl.Int64)
+    order = [hashlib.sha256(identifier.encode()).hexdigest() for identifier in frame["id"]]
+    ranked = frame.with_columns(pl.Series("_hash", order), _limit=limits, _row=pl.int_range(pl.len()))
+    retrieval = "role" in frame.columns
+    group = [*keys, "_document", "_free"] if retrieval else keys
+    if retrieval:
+        ranked = _with_freedom(ranked)
+    ranked = ranked.with_columns(_rank=pl.struct("_hash", "id").rank("ordinal").over(group))
+    kept = pl.col("_limit").is_null() | (pl.col("_rank") <= pl.col("_limit"))
+    if retrieval:
+        queries = ranked.filter(~pl.col("_document") & kept)
+        right = queries.select("split", "pool", id=pl.col("gold")).explode("id", empty_as_null=False, keep_nulls=False)
+        needed = ranked.filter(pl.col("_document")).join(right, on=["split", "pool", "id"], how="semi")
+        mining = ranked.filter(~pl.col("_document") & (pl.col("gold").list.len() == 0)).select("split").unique()
+        free = ranked.filter(pl.col("_document") & pl.col("_free") & kept).join(mining, on="split", how="semi")
+        whole = ranked.filter(pl.col("_document") & pl.col("_limit").is_null())
+        found = pl.concat([queries, needed, free, whole]).unique("_row")
+    else:
+        found = ranked.filter(kept)
+    return found.sort("_row").select(frame.columns)
+
+
+def _with_freedom(frame: pl.DataFrame) -> pl.DataFrame:
+    """Mark documents, and those of them that are right for no query."""
+    right = frame.select("split", "pool", id=pl.col("gold")).explode("id", empty_as_null=False, keep_nulls=False)
+    right = right.unique().with_columns(_right=pl.lit(value=True))
+    document = pl.col("role") == "document"
+    joined = frame.join(right, on=["split", "pool", "id"], how="left", maintain_order="left")
+    return joined.with_columns(_document=document, _free=document & pl.col("_right").is_null()).drop("_right")
