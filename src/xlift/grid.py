@@ -8,7 +8,7 @@ fingerprints of what it starts from included, and nothing else. The specificatio
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -17,8 +17,10 @@ from typing import Any
 from xlift.analysis import analysis_plan, analysis_settings
 from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerprint, sha256_of, text_fingerprint
 from xlift.budgets import share_of_steps
+from xlift.catalog.declared import TRAINING_SPLITS, declared
 from xlift.catalog.task import EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES
 from xlift.runs import Cell, Intermediate, Layout, shares_data, train_examples
+from xlift.languages import SOURCE_LANGUAGE
 from xlift.settings import PackagedEncoder
 from xlift.study import Study
 
@@ -61,17 +63,14 @@ class Grid(Layout):
 
     def data_specification(self, task: str) -> Specification:
         """What a task's prepared examples depend on: source and languages."""
-        languages = (
-            self.study.target_languages(task)
-            if task in self.study.targets
-            else list(self.study.catalog[task].languages)
-        )
+        languages = self._data_languages(task)
         return {
             "kind": "data",
             "version": STAGE_VERSIONS["data"],
             "source": source_version(self.study.catalog[task].source),
             "task": task,
             "languages": languages,
+            **self._declared(task, languages),
         }
 
     def encode_specification(self, task: str, length: int) -> Specification:
@@ -86,6 +85,7 @@ class Grid(Layout):
             "max_length": length,
             "stride": self.recipes[task].stride if entry.trained else 0,
             "train_examples": train_examples(self.study, entry) if entry.trained else None,
+            **self._declared(task, self._data_languages(task)),
         }
 
     def trunk_specification(self, run: Intermediate) -> Specification:
@@ -129,6 +129,7 @@ class Grid(Layout):
             "encoded": self.encode_stamp(cell.target, self.target_length(cell.target)).fingerprint,
             "precision": self.study.training.precision,
             "threads": self.study.training.threads,
+            **self._declared(cell.target, self._data_languages(cell.target)),
         }
 
     def score_specification(self, cell: Cell) -> Specification:
@@ -236,7 +237,20 @@ class Grid(Layout):
             "control": None,
             "select": training.select,
             "seed": run.seed,
+            **self._declared(task, [SOURCE_LANGUAGE], TRAINING_SPLITS),
         }
+
+    def _data_languages(self, task: str) -> list[str]:
+        """Languages that a task's prepared examples have."""
+        if task in self.study.targets:
+            return self.study.target_languages(task)
+        return list(self.study.catalog[task].languages)
+
+    def _declared(self, task: str, languages: Sequence[str], splits: Sequence[str] | None = None) -> Specification:
+        """What a job depends on in a task of the study's own; the catalog's tasks have the code's versions for that."""
+        if task not in self.study.tasks:
+            return {}
+        return {"declared": declared(self.study.catalog[task], {*languages, SOURCE_LANGUAGE}, splits)}
 
     @cached_property
     def trainable(self) -> dict[str, Any]:
@@ -266,8 +280,9 @@ def _draw(kind: str, task: str, run: Intermediate, shared: bool = False) -> int:
 @cache
 def source_version(source: str) -> dict[str, Any]:
     """What pins a data source: its reader's version and the installed package the raw data comes with."""
-    package = SOURCE_PACKAGES[source]
-    return {"source": source, "reader": READER_VERSIONS[source], package: importlib.metadata.version(package)}
+    facts = {"source": source, "reader": READER_VERSIONS[source]}
+    package = SOURCE_PACKAGES.get(source)
+    return facts if package is None else {**facts, package: importlib.metadata.version(package)}
 
 
 def _encoder_specification(study: Study) -> Specification:
