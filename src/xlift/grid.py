@@ -19,8 +19,8 @@ from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerpr
 from xlift.budgets import share_of_steps
 from xlift.catalog.declared import TRAINING_SPLITS, declared
 from xlift.catalog.task import EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES
-from xlift.runs import Cell, Intermediate, Layout, shares_data, train_examples
 from xlift.languages import SOURCE_LANGUAGE
+from xlift.runs import Cell, Intermediate, Layout, shares_data, train_examples
 from xlift.settings import PackagedEncoder
 from xlift.study import Study
 

@@ -12,12 +12,12 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from xlift.blocks import Block, Count, Number
 from xlift.catalog import CATALOG
-from xlift.catalog.fields import fields_of
-from xlift.catalog.task import Family, Recipe, Slice, Task
+from xlift.catalog.fields import OwnFamily, fields_of
+from xlift.catalog.task import Recipe, Slice, Task
 from xlift.languages import SOURCE_LANGUAGE
 
 SPLITS: tuple[Literal["train", "dev", "test", "validation"], ...] = ("train", "dev", "test", "validation")
-METRICS: Mapping[Family, tuple[str, ...]] = {
+METRICS: Mapping[str, tuple[str, ...]] = {
     "classification": ("accuracy",),
     "multiple_choice": ("accuracy",),
     "tagging": ("span_f1", "token_accuracy", "xtreme_f1"),
@@ -25,7 +25,7 @@ METRICS: Mapping[Family, tuple[str, ...]] = {
     "retrieval": ("accuracy_at_1", "accuracy_at_1_common", "map_at_20", "bitext_f1"),
 }
 """Metrics that a family's predictions can be scored with."""
-DEFAULT_METRICS: Mapping[Family, tuple[str, ...]] = {
+DEFAULT_METRICS: Mapping[str, tuple[str, ...]] = {
     "classification": ("accuracy",),
     "multiple_choice": ("accuracy",),
     "tagging": ("span_f1", "token_accuracy"),
@@ -140,7 +140,7 @@ class OwnTask(Block):
     """A task of one's own of a family that there is. What is wrong with it is said with the key it is under."""
 
     like: str | None = Field(None, description="A task of the catalog to start from; what is given here replaces its.")
-    family: Family | None = Field(None, description="Family; required without `like`.")
+    family: OwnFamily | None = Field(None, description="Family; required without `like`.")
     roles: Annotated[
         tuple[Literal["intermediate", "target"], ...],
         BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...]),
@@ -248,7 +248,7 @@ class OwnTask(Block):
             "max_length": block.max_length,
             "stride": block.stride,
         }
-        given = {name: value for name, value in values.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
         if task.recipe is not None:
             return replace(task, recipe=replace(task.recipe, **given))
         missing = [name for name in values if name not in given and name != "stride"]
@@ -262,6 +262,8 @@ def _catalog_task(name: str) -> Task:
         close = difflib.get_close_matches(name, sorted(CATALOG), n=1)
         hint = f"did you mean {close[0]!r}?" if close else "`xlift tasks` lists it"
         raise ValueError(f"like: {name!r} is not in the catalog; {hint}")
+    if CATALOG[name].family not in METRICS:
+        raise ValueError(f"like: {name!r} is made of other tasks, and cannot be started from; name one of these")
     return CATALOG[name]
 
 

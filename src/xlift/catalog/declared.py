@@ -10,8 +10,8 @@ from xlift.catalog.task import Recipe, Slice, Task
 
 TRAINING_SPLITS = ("train", "dev")
 # Budgets and the recipe are in the specifications themselves; the rest is for plans, tables and readers.
-_OF_NO_JOB = ("roles", "recipe", "train_examples", "test_examples", "training_data", "max_length", "licence")
-_OF_NO_JOB += ("provenance", "summary")
+_PLANNING = ("recipe", "train_examples", "test_examples", "training_data", "max_length")
+_OF_NO_JOB = (*_PLANNING, "roles", "licence", "provenance", "summary")
 _ELSEWHERE = Recipe(steps=0, batch_size=0, learning_rate={}, max_length=0)
 
 
@@ -37,8 +37,8 @@ def declared(task: Task, languages: Collection[str], splits: Collection[str] | N
 
 
 def task_from(facts: Mapping[str, Any]) -> Task:
-    """The task that `declared` described, as far as a job needs it; that it is trained says a recipe without content."""
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+    """The task that `declared` described, as far as a job needs it: of a recipe only whether there is one."""
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
     slices = tuple(Slice(**part) for part in values.pop("slices"))
     recipe = _ELSEWHERE if values.pop("trained") else None
     return Task(**values, roles=(), recipe=recipe, slices=slices)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from xlift.catalog.task import Family
+OwnFamily = Literal["classification", "multiple_choice", "tagging", "span", "retrieval"]
+"""Families that a task of a user's own can be of."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ COMMON = (
 )
 """Fields of every reader. Neither is read unless the task names its column."""
 
-READER_FIELDS: Mapping[Family, tuple[Field, ...]] = {
+READER_FIELDS: Mapping[OwnFamily, tuple[Field, ...]] = {
     "classification": (
         Field("text_a", "Text, or the first of a pair.", several="text"),
         Field("text_b", "Second text of a pair; without it there is one text.", False, several="text"),
@@ -58,6 +59,7 @@ READER_FIELDS: Mapping[Family, tuple[Field, ...]] = {
 """By reader, which has its family's name. A field's column is of the same name unless `columns` gives another."""
 
 
-def fields_of(family: Family) -> dict[str, Field]:
+def fields_of(family: str) -> dict[str, Field]:
     """Every field of a family's reader, by name."""
-    return {field.name: field for field in (*READER_FIELDS[family], *COMMON)}
+    known = next(fields for name, fields in READER_FIELDS.items() if name == family)
+    return {field.name: field for field in (*known, *COMMON)}
