@@ -282,7 +282,10 @@ def _check_lists(reading: _Reading, lists: pl.Series, field: str) -> None:
 
 def _not_of(labels: pl.Series, known: Sequence[str]) -> str:
     strange = [label for label in labels if label is None or label not in (*known, "")]
-    return f"is {strange[0]!r}, and not one of {', '.join(known)} (see `labels`)" if strange else ""
+    if not strange:
+        return ""
+    said = "is empty" if strange[0] is None else f"is {strange[0]!r}"
+    return f"{said}, and not one of {', '.join(known)} (see `labels`)"
 
 
 def _several(value: Any) -> list[Any]:
