@@ -62,7 +62,7 @@ PAIR = {"text_a": "s1", "text_b": "s2", "label": "y"}
 def test_texts_and_classes():
     rows = {"s1": [" a ", "b"], "s2": ["c", "d"], "y": [1, 0]}
     found = read("classification", rows, {"y": ("no", "yes")}, known=("yes", "no"), columns=PAIR)
-    assert found.rows() == [("00000000", "a", "c", "yes"), ("00000001", "b", "d", "no")]
+    assert found.drop(DROPPED).rows() == [("00000000", "a", "c", "yes"), ("00000001", "b", "d", "no")]
     single = read("classification", {"text_a": ["a"], "label": ["x"]}, known=("x", "y"))
     assert single["text_b"].to_list() == [None]
     assert single.schema["text_b"] == pl.String
@@ -73,7 +73,8 @@ def test_labels_are_mapped_and_rows_left_out_are_told():
     found = read("classification", rows, known=("x", "y"), labels={"0": "x", "1": "y", "2": "y", "-1": ""})
     assert found["label"].to_list() == ["x", "y", "y", ""]
     assert [reason is None for reason in found[DROPPED]] == [True, True, True, False]
-    assert DROPPED not in read("classification", {"text_a": ["a"], "label": ["x"]}, known=("x",)).columns
+    # The column is always there, so that the frames of all languages go together.
+    assert read("classification", {"text_a": ["a"], "label": ["x"]}, known=("x",)).schema[DROPPED] == pl.String
     assert "leave every row out" in refused("classification", {"text_a": ["a"], "label": [3]}, labels={"3": ""})
 
 
@@ -85,14 +86,10 @@ def test_several_columns_are_one_text_and_columns_of_structs_are_reached():
     assert "there is no column 'q.head'; it has q, label" in message
 
 
-def test_ids_are_the_columns_own_or_row_numbers_apart_by_slice():
+def test_ids_are_the_columns_own_or_row_numbers():
     rows = {"text_a": ["a", "b"], "label": ["x", "x"], "key": [7, 8]}
+    assert read("classification", rows, known=("x",))["id"].to_list() == ["00000000", "00000001"]
     assert read("classification", rows, known=("x",), columns={"id": "key"})["id"].to_list() == ["7", "8"]
-    parts = [Slice("test", "me/mine", {"de": "all"}, rows, "classification") for rows in ("one", "two")]
-    task = Task("mine", "classification", "hub", ("target",), ("de",), ("x",), ("x",), slices=tuple(parts))
-    table = Table(pl.DataFrame(rows))
-    found = [GENERIC_READERS["classification"](table, part, "de", task)["id"].to_list() for part in parts]
-    assert found == [["0-00000000", "0-00000001"], ["1-00000000", "1-00000001"]]
     twice = {**rows, "key": [7, 7]}
     assert "column 'key' has '7' twice" in refused("classification", twice, known=("x",), columns={"id": "key"})
 
@@ -112,7 +109,7 @@ def test_rows_of_a_language_by_its_column():
 
 def test_choices_in_one_column_or_in_several():
     lists = read("multiple_choice", {"prompt": ["p"], "choices": [["a", "b", "c"]], "label": [2]})
-    assert lists.rows() == [("00000000", "p", ["a", "b", "c"], "2")]
+    assert lists.drop(DROPPED).rows() == [("00000000", "p", ["a", "b", "c"], "2")]
     columns = {"choices.0": "e0", "choices.1": "e1", "prompt": "p"}
     rows = {"p": ["p", "q"], "e0": ["a", "c"], "e1": ["b", "d"], "label": ["A", "B"]}
     found = read("multiple_choice", rows, columns=columns, labels={"A": "0", "B": "1"})
@@ -232,7 +229,7 @@ def test_the_documents_example_is_read_into_what_its_family_takes(tmp_path):
     for part in task.slices:
         for language in part.configs:
             found = GENERIC_READERS[part.reader](split_of(tmp_path / "hub", part, language), part, language, task)
-            kept = found.filter(pl.col(DROPPED).is_null()).drop(DROPPED) if DROPPED in found.columns else found
+            kept = found.filter(pl.col(DROPPED).is_null()).drop(DROPPED)
             frames.append(kept.select(pl.lit(part.split).alias("split"), pl.lit(language).alias("language"), pl.all()))
     frame = pl.concat(frames)
     FAMILIES["classification"].check(frame, task)

@@ -2,7 +2,8 @@
 
 Each makes examples of one language out of a repository's rows: the columns of the family, and `id`. Every row is read,
 and one without a text or label is a `UserError`. Rows whose value the task's `labels` leave out say so in a column
-`_dropped`, which is null elsewhere: who prepares the data leaves them out and counts them.
+`_dropped`, which is null elsewhere: who prepares the data leaves them out and counts them, and tells apart the ids of
+slices that make up one split.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class _Reading:
 
     @property
     def ids(self) -> pl.Series:
-        """The id column as text, or the row's number; a split of several slices has the slice's number before it."""
+        """The id column as text, or the row's number: of one slice's rows, each its own."""
         if "id" in self.part.columns:
             own = self.column("id").cast(pl.String)
             if own.null_count() or own.is_duplicated().any():
@@ -64,10 +65,8 @@ class _Reading:
                     "has empty values" if own.null_count() else f"has {own.filter(own.is_duplicated())[0]!r} twice"
                 )
                 raise UserError(f"{self.where}: column {self.part.columns['id']!r} {problem}; leave columns.id out")
-        else:
-            own = self.frame["row number"].cast(pl.String).str.zfill(ROW_DIGITS)
-        beside = [part for part in self.task.slices if part.split == self.part.split]
-        return own if len(beside) == 1 else f"{beside.index(self.part)}-" + own
+            return own
+        return self.frame["row number"].cast(pl.String).str.zfill(ROW_DIGITS)
 
     def has(self, field: str) -> bool:
         """Whether a field that may be absent is there."""
@@ -270,7 +269,7 @@ def _labelled(reading: _Reading, columns: Mapping[str, pl.Series]) -> pl.DataFra
     frame = pl.DataFrame({"id": reading.ids, **columns})
     if (frame["label"] == "").all():
         raise UserError(f"{reading.where}: `labels` leave every row out; map one value to a label at least")
-    return frame.with_columns(reason) if (frame["label"] == "").any() else frame
+    return frame.with_columns(reason)
 
 
 def _check_lists(reading: _Reading, lists: pl.Series, field: str) -> None:
