@@ -17,7 +17,7 @@ from typing import Any
 from xlift.analysis import analysis_plan, analysis_settings
 from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerprint, sha256_of, text_fingerprint
 from xlift.budgets import share_of_steps
-from xlift.catalog.declared import TRAINING_SPLITS, declared
+from xlift.catalog.declared import declared
 from xlift.catalog.task import EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES
 from xlift.languages import SOURCE_LANGUAGE
 from xlift.runs import Cell, Intermediate, Layout, shares_data, train_examples
@@ -237,7 +237,8 @@ class Grid(Layout):
             "control": None,
             "select": training.select,
             "seed": run.seed,
-            **self._declared(task, [SOURCE_LANGUAGE], TRAINING_SPLITS),
+            # All English rows: those that are evaluated on are left out of training.
+            **self._declared(task, [SOURCE_LANGUAGE]),
         }
 
     def _data_languages(self, task: str) -> list[str]:
@@ -246,11 +247,11 @@ class Grid(Layout):
             return self.study.target_languages(task)
         return list(self.study.catalog[task].languages)
 
-    def _declared(self, task: str, languages: Sequence[str], splits: Sequence[str] | None = None) -> Specification:
+    def _declared(self, task: str, languages: Sequence[str]) -> Specification:
         """What a job depends on in a task of the study's own; the catalog's tasks have the code's versions for that."""
         if task not in self.study.tasks:
             return {}
-        return {"declared": declared(self.study.catalog[task], {*languages, SOURCE_LANGUAGE}, splits)}
+        return {"declared": declared(self.study.catalog[task], {*languages, SOURCE_LANGUAGE})}
 
     @cached_property
     def trainable(self) -> dict[str, Any]:
@@ -279,7 +280,7 @@ def _draw(kind: str, task: str, run: Intermediate, shared: bool = False) -> int:
 
 @cache
 def source_version(source: str) -> dict[str, Any]:
-    """What pins a data source: its reader's version and the installed package the raw data comes with."""
+    """What pins a data source: its reader's version and the installed package that raw data comes with."""
     facts = {"source": source, "reader": READER_VERSIONS[source]}
     package = SOURCE_PACKAGES.get(source)
     return facts if package is None else {**facts, package: importlib.metadata.version(package)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xlift.catalog import CATALOG
@@ -12,8 +12,12 @@ from xlift.languages import SOURCE_LANGUAGE
 
 ROLES = ("intermediate", "target")
 HEADS = ("task", "family", "languages", "training examples", "recipe", "metrics", "licence")
+SPLITS = ("train", "dev", "test", "validation")
 LISTED = 8
 """Languages that a terminal's line names; of more it says how many."""
+
+LABELS = 24
+"""Labels that a section names; of more it says how many."""
 
 INTRODUCTION = """# Tasks
 
@@ -133,7 +137,7 @@ def _section(task: Task, catalog: Mapping[str, Task]) -> Iterator[str]:
     yield f"- Family: {task.family}; roles: {', '.join(task.roles)}."
     yield f"- Languages: {' '.join(sorted(task.languages))}."
     if task.labels:
-        yield f"- Labels: {', '.join(task.labels)}."
+        yield f"- Labels: {_labels(task.labels)}."
     if task.choices:
         yield f"- Choices: {task.choices}."
     yield f"- Metrics: {', '.join(task.metrics)}."
@@ -141,7 +145,7 @@ def _section(task: Task, catalog: Mapping[str, Task]) -> Iterator[str]:
         if names:
             yield f"- {name}: {', '.join(names)}."
     yield f"- Source: {_source(task)}."
-    for part in task.slices:
+    for part in sorted(task.slices, key=lambda part: SPLITS.index(part.split)):
         yield f"  - {_slice(part, task)}"
     yield f"- Recipe: {_recipe(task)}."
     if task.provenance:
@@ -155,10 +159,17 @@ def _section(task: Task, catalog: Mapping[str, Task]) -> Iterator[str]:
     yield f"- Licence: {(task.licence or 'not stated').rstrip('.')}."
 
 
+def _labels(labels: Sequence[str]) -> str:
+    if len(labels) <= LABELS:
+        return ", ".join(labels)
+    return f"{len(labels)}, {', '.join(labels[:3])} to {labels[-1]}"
+
+
 def _source(task: Task) -> str:
     if task.slices:
-        folder = task.source == "folder"
-        return "folders that the study names under `data.folders`" if folder else "repositories on the hub"
+        kinds = {_in_folder(part) for part in task.slices}
+        hub, folder = "repositories on the hub", "folders that the study names under `data.folders`"
+        return f"{hub} and {folder}" if len(kinds) > 1 else folder if kinds.pop() else hub
     package = SOURCE_PACKAGES.get(task.source)
     made = f"`{task.source}`"
     if task.source in READER_VERSIONS and package is not None:
@@ -167,8 +178,9 @@ def _source(task: Task) -> str:
 
 
 def _slice(part: Slice, task: Task) -> str:
-    revision = "revision not pinned" if part.revision is None else f"revision {part.revision}"
-    text = f"{part.split}: `{part.repository}`, {_configs(part, task)}, rows `{part.rows}`, {revision}"
+    text = f"{part.split}: `{part.repository}`, {_configs(part, task)}, rows `{part.rows}`"
+    if not _in_folder(part):
+        text += ", revision not pinned" if part.revision is None else f", revision {part.revision}"
     if part.columns:
         pairs = ", ".join(f"{name} = `{column}`" for name, column in sorted(part.columns.items()))
         text += f"; columns {pairs}"
@@ -178,13 +190,23 @@ def _slice(part: Slice, task: Task) -> str:
     return f"{text}; reader `{part.reader}`"
 
 
+def _in_folder(part: Slice) -> bool:
+    """Whether a slice's repository is no hub's, but a folder's name."""
+    return "/" not in part.repository
+
+
 def _configs(part: Slice, task: Task) -> str:
-    """The configs, by their pattern where the language's code is all that differs."""
+    """The configs, by their pattern where the language's code, or else one part of the name, is all that differs."""
     names = sorted(set(part.configs.values()))
     if len(names) == 1:
         return f"config `{names[0]}`"
     patterns = {config.replace(code, "{code}") for code, config in part.configs.items()}
-    told = f"config `{patterns.pop()}`" if len(patterns) == 1 else f"configs {', '.join(f'`{name}`' for name in names)}"
+    if len(patterns) == 1:
+        told = f"config `{patterns.pop()}`"
+    elif len(heads := {name.rpartition(".")[0] for name in names}) == 1 and heads != {""}:
+        told = f"configs `{heads.pop()}.*`"
+    else:
+        told = f"configs {', '.join(f'`{name}`' for name in names)}"
     most = set(task.languages) - {SOURCE_LANGUAGE}
     return told if most <= set(part.configs) else f"{told} of {' '.join(sorted(part.configs))}"
 

@@ -13,7 +13,7 @@ from topics import examples, write_topics
 from xlift.catalog.fields import READER_FIELDS
 from xlift.catalog.task import Slice, Task
 from xlift.errors import UserError
-from xlift.sources.generic import DROPPED, GENERIC_READERS, located
+from xlift.sources.generic import CONTEXT, DROPPED, GENERIC_READERS, located
 from xlift.study import parse_study
 from xlift.tasks.families import FAMILIES
 
@@ -62,7 +62,7 @@ PAIR = {"text_a": "s1", "text_b": "s2", "label": "y"}
 def test_texts_and_classes():
     rows = {"s1": [" a ", "b"], "s2": ["c", "d"], "y": [1, 0]}
     found = read("classification", rows, {"y": ("no", "yes")}, known=("yes", "no"), columns=PAIR)
-    assert found.drop(DROPPED).rows() == [("00000000", "a", "c", "yes"), ("00000001", "b", "d", "no")]
+    assert found.drop(DROPPED, CONTEXT).rows() == [("00000000", "a", "c", "yes"), ("00000001", "b", "d", "no")]
     single = read("classification", {"text_a": ["a"], "label": ["x"]}, known=("x", "y"))
     assert single["text_b"].to_list() == [None]
     assert single.schema["text_b"] == pl.String
@@ -109,7 +109,7 @@ def test_rows_of_a_language_by_its_column():
 
 def test_choices_in_one_column_or_in_several():
     lists = read("multiple_choice", {"prompt": ["p"], "choices": [["a", "b", "c"]], "label": [2]})
-    assert lists.drop(DROPPED).rows() == [("00000000", "p", ["a", "b", "c"], "2")]
+    assert lists.drop(DROPPED, CONTEXT).rows() == [("00000000", "p", ["a", "b", "c"], "2")]
     columns = {"choices.0": "e0", "choices.1": "e1", "prompt": "p"}
     rows = {"p": ["p", "q"], "e0": ["a", "c"], "e1": ["b", "d"], "label": ["A", "B"]}
     found = read("multiple_choice", rows, columns=columns, labels={"A": "0", "B": "1"})
@@ -176,6 +176,16 @@ def test_answers_that_are_not_there():
     )
 
 
+def test_what_training_and_evaluation_must_not_share_is_told():
+    choice = {"prompt": ["p"], "choices": [["a", "b"]], "label": [0]}
+    words = {"tokens": [["a", "b"]], "tags": [["O", "O"]]}
+    pair = {"text_a": ["t"], "text_b": ["u"], "label": ["x"]}
+    assert read("classification", pair, known=("x",))[CONTEXT].to_list() == ["t"]
+    assert read("multiple_choice", choice)[CONTEXT].to_list() == ["p"]
+    assert read("tagging", words, known=("O",))[CONTEXT].to_list() == ["a b"]
+    assert read("span", {**QUESTION, "answers": ["cd"]})[CONTEXT].to_list() == ["ab cd ab"]
+
+
 def test_located_by_hand():
     assert located("aXbXc", "X", 2) == 1  # as near as 3: the first
     assert located("aXbXc", "X", 3) == 3
@@ -229,7 +239,7 @@ def test_the_documents_example_is_read_into_what_its_family_takes(tmp_path):
     for part in task.slices:
         for language in part.configs:
             found = GENERIC_READERS[part.reader](split_of(tmp_path / "hub", part, language), part, language, task)
-            kept = found.filter(pl.col(DROPPED).is_null()).drop(DROPPED)
+            kept = found.filter(pl.col(DROPPED).is_null()).drop(DROPPED, CONTEXT)
             frames.append(kept.select(pl.lit(part.split).alias("split"), pl.lit(language).alias("language"), pl.all()))
     frame = pl.concat(frames)
     FAMILIES["classification"].check(frame, task)

@@ -8,22 +8,21 @@ from typing import Any
 
 from xlift.catalog.task import Recipe, Slice, Task
 
-TRAINING_SPLITS = ("train", "dev")
 # Budgets and the recipe are in the specifications themselves; the rest is for plans, tables and readers.
 _PLANNING = ("recipe", "train_examples", "test_examples", "training_data", "max_length")
 _OF_NO_JOB = (*_PLANNING, "roles", "licence", "provenance", "summary")
 _ELSEWHERE = Recipe(steps=0, batch_size=0, learning_rate={}, max_length=0)
 
 
-def declared(task: Task, languages: Collection[str], splits: Collection[str] | None = None) -> dict[str, Any]:
-    """What a job on some languages and splits (None: all) depends on in a task, as JSON: only what is not the default.
+def declared(task: Task, languages: Collection[str]) -> dict[str, Any]:
+    """What a job on some languages depends on in a task, as JSON: only what is not the default.
 
     Of the metrics only the primary one: further ones matter to scoring, whose specification names them itself.
     """
     slices = []
     for part in task.slices:
         configs = {code: part.configs[code] for code in sorted(part.configs) if code in languages}
-        if configs and (splits is None or part.split in splits):
+        if configs:
             slices.append(replace(part, configs=configs))
     kept = tuple(code for code in task.languages if code in languages)
     cut = asdict(replace(task, languages=kept, metrics=task.metrics[:1], slices=()))

@@ -20,8 +20,8 @@ LABELLED_FAMILIES = ("classification", "multiple_choice", "tagging", "span")
 """Families whose training examples have labels that can be permuted among them."""
 
 # Version of what a source's reader makes out of the same raw data; raise it when prepared rows change.
-READER_VERSIONS: Mapping[str, int] = {"cldr": 1, "hub": 1}
-# The installed package whose version pins a source's raw data, where it comes with one.
+READER_VERSIONS: Mapping[str, int] = {"cldr": 1, "folder": 1, "hub": 1}
+# The installed package whose version pins a source's raw data, where one does.
 SOURCE_PACKAGES: Mapping[str, str] = {"cldr": "babel"}
 
 
@@ -48,7 +48,8 @@ class Slice:
     `repository`: hub id `<org>/<name>`; of a task whose source is `folder`, the name that the study gives a folder
     under. `configs`: the repository's config by language; `rows`: its split; `reader`: the function in
     `sources.readers` that makes examples of its rows; `columns`: the repository's column by the reader's field;
-    `labels`: the task's label by the repository's value, where they differ; `revision`: commit, tag or branch;
+    `labels`: the task's label by the repository's value, where they differ; `revision`: commit, tag or branch.
+
     `codes`: what a column of languages calls a language, where that is not its code.
     """
 

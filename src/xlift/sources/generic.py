@@ -2,8 +2,8 @@
 
 Each makes examples of one language out of a repository's rows: the columns of the family, and `id`. Every row is read,
 and one without a text or label is a `UserError`. Rows whose value the task's `labels` leave out say so in a column
-`_dropped`, which is null elsewhere: who prepares the data leaves them out and counts them, and tells apart the ids of
-slices that make up one split.
+`_dropped`, which is null elsewhere, and `_context` is the text that training and evaluation must not share: who
+prepares the data leaves such rows out and counts them, and tells apart the ids of slices that make up one split.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xlift.catalog.fields import fields_of
 from xlift.catalog.task import Slice, Task
 from xlift.errors import UserError
 
-DROPPED = "_dropped"
+CONTEXT, DROPPED = "_context", "_dropped"
 LEFT_OUT = "left out by the task's labels"
 ROW_DIGITS = 8
 """Digits of an id that is a row's number, so that ids sort as the rows do."""
@@ -145,7 +145,7 @@ def classification(rows: Rows, part: Slice, language: str, task: Task) -> pl.Dat
     texts["text_b"] = (
         reading.text("text_b") if reading.has("text_b") else pl.Series([None] * len(labels), dtype=pl.String)
     )
-    return _labelled(reading, {**texts, "label": labels})
+    return _labelled(reading, {**texts, "label": labels, CONTEXT: texts["text_a"]})
 
 
 def multiple_choice(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
@@ -166,7 +166,8 @@ def multiple_choice(rows: Rows, part: Slice, language: str, task: Task) -> pl.Da
         for place, count in zip(places, counts, strict=True)
     ]
     reading.refuse(~pl.Series(right, dtype=pl.Boolean), "label", "is no choice's place, counted from 0 (see `labels`)")
-    return _labelled(reading, {"prompt": reading.text("prompt"), "choices": lists, "label": places})
+    prompt = reading.text("prompt")
+    return _labelled(reading, {"prompt": prompt, "choices": lists, "label": places, CONTEXT: prompt})
 
 
 def tagging(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
@@ -183,7 +184,7 @@ def tagging(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
     strange = [tag for row in tags for tag in row if tag not in task.labels]
     known = pl.Series([all(tag in task.labels for tag in row) for row in tags], dtype=pl.Boolean)
     reading.refuse(~known, "tags", f"hold {strange[0] if strange else None!r}, which is no tag of the task")
-    return pl.DataFrame({"id": reading.ids, "tokens": tokens, "tags": tags})
+    return pl.DataFrame({"id": reading.ids, "tokens": tokens, "tags": tags, CONTEXT: tokens.list.join(" ")})
 
 
 def span(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
@@ -223,6 +224,7 @@ def span(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
             "question": reading.text("question"),
             "answers": pl.Series(answers, dtype=pl.List(pl.String)),
             "answer_starts": pl.Series(starts, dtype=pl.List(pl.Int64)),
+            CONTEXT: context,
         }
     )
 
