@@ -47,6 +47,7 @@ def analysis_settings(study: Study) -> dict[str, Any]:
         "bootstrap_draws": block.bootstrap_draws,
         "permutations": block.permutations,
         "shared_trunk": study.schedule == "trunk",
+        "chance": {target: study.catalog[target].chance for target in sorted(study.targets)},
     }
 
 
@@ -62,7 +63,8 @@ def analysis_plan(study: Study, target_languages: Mapping[str, Sequence[str]]) -
         "seeds": list(study.seeds),
         "targets": list(study.targets),
         "languages": {target: list(codes) for target, codes in target_languages.items()},
-        **analysis_settings(study),
+        # Chance levels are the targets', and nothing that could be decided otherwise.
+        **{name: value for name, value in analysis_settings(study).items() if name != "chance"},
     }
 
 
@@ -83,7 +85,16 @@ def doubts(study: Study, languages: Mapping[str, Language]) -> list[str]:
 
 
 def study_levels(study: Study, languages: Mapping[str, Language]) -> Resource:
-    """The resource levels of a study; `UserError` where they make no sense, as `resource_levels` says."""
+    """The resource levels of a study; `UserError` where they make no sense, as `resource_levels` says.
+
+    A language of a task of the study's own that the table of languages lacks is refused here, before anything runs.
+    """
+    for name in sorted({*study.targets} & {*study.tasks}):
+        missing = sorted({*study.target_languages(name)} - {*languages})
+        if missing:
+            raise UserError(
+                f"tasks.{name}.languages: {', '.join(missing)} is not in config/languages.csv; add a line for it there"
+            )
     settings = analysis_settings(study)
     names = ("low_below", "high_from", "pretraining", "own_sizes")
     return resource_levels(languages.values(), settings["resource"], **{name: settings[name] for name in names})

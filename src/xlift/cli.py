@@ -10,6 +10,8 @@ from typing import NoReturn
 
 from xlift.errors import UserError
 
+ROLES = ("intermediate", "target")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 on success, 1 with one sentence on standard error where the user has to act."""
@@ -28,8 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("config", type=Path)
     power = commands.add_parser("power", help="print the smallest effects that a study's grid and larger ones detect")
     power.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"))
-    reference = commands.add_parser("reference", help="write config/README.md and config/schema.json")
+    tasks = commands.add_parser("tasks", help="list the tasks of the catalog, and a study's own where one is given")
+    tasks.add_argument("config", type=Path, nargs="?", help="a study file with `tasks`")
+    tasks.add_argument("--role", choices=ROLES, help="only intermediate or only target tasks")
+    tasks.add_argument("--json", action="store_true", help="print all that is declared as JSON")
+    reference = commands.add_parser("reference", help="write config/README.md, config/schema.json and docs/tasks.md")
     reference.add_argument("folder", type=Path, nargs="?", default=Path("config"))
+    reference.add_argument("--docs", type=Path, default=Path("docs"), help="folder of tasks.md (default docs)")
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "run":
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -44,8 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
             run_study(options.config, rest)
         elif options.command == "power":
             print_power(options.config)
+        elif options.command == "tasks":
+            print_tasks(options.config, options.role, options.json)
         else:
-            write_reference(options.folder)
+            write_reference(options.folder, options.docs)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -118,13 +127,25 @@ def print_power(config: Path) -> None:
     print(write_power(study, str(config), Path("results") / study.study))
 
 
-def write_reference(folder: Path) -> None:
-    """Write the generated reference of study files."""
+def print_tasks(config: Path | None, role: str | None, as_json: bool) -> None:
+    """Print the tasks of the catalog, and those that a study file declares."""
+    from xlift.catalog import CATALOG
+    from xlift.study import load_study
+    from xlift.task_list import tasks_json, tasks_text
+
+    catalog = CATALOG if config is None else load_study(config).catalog
+    print(tasks_json(catalog, role) if as_json else tasks_text(catalog, role))
+
+
+def write_reference(folder: Path, docs: Path) -> None:
+    """Write what is generated: the reference of study files and the list of tasks."""
     from xlift.artifacts import publish_text
     from xlift.reference import readme_text, schema_text
+    from xlift.task_list import tasks_markdown
 
     publish_text(folder / "README.md", readme_text())
     publish_text(folder / "schema.json", schema_text())
+    publish_text(docs / "tasks.md", tasks_markdown())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 from xlift.analysis import analysis_plan, analysis_settings
 from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerprint, sha256_of, text_fingerprint
 from xlift.budgets import share_of_steps
+from xlift.catalog.declared import declared
 from xlift.catalog.task import EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES, Slice, Task
 from xlift.languages import SOURCE_LANGUAGE
 from xlift.runs import Cell, Intermediate, Layout, shares_data, train_examples
@@ -62,11 +63,7 @@ class Grid(Layout):
 
     def data_specification(self, task: str) -> Specification:
         """What a task's prepared examples depend on: source, languages, and the study's choice among their rows."""
-        languages = (
-            self.study.target_languages(task)
-            if task in self.study.targets
-            else list(self.study.catalog[task].languages)
-        )
+        languages = self._data_languages(task)
         entry, data = self.study.catalog[task], self.study.data
         read = entry.read(languages, data.score_on)
         specification: Specification = {
@@ -75,6 +72,7 @@ class Grid(Layout):
             "source": self._source(entry, read),
             "task": task,
             "languages": languages,
+            **self._declared(task, languages),
         }
         if any(part.split == "validation" for part, _, _ in read):
             specification["score_on"] = data.score_on
@@ -109,6 +107,7 @@ class Grid(Layout):
             "max_length": length,
             "stride": self.recipes[task].stride if entry.trained else 0,
             "train_examples": train_examples(self.study, entry) if entry.trained else None,
+            **self._declared(task, self._data_languages(task)),
         }
 
     def trunk_specification(self, run: Intermediate) -> Specification:
@@ -152,6 +151,7 @@ class Grid(Layout):
             "encoded": self.encode_stamp(cell.target, self.target_length(cell.target)).fingerprint,
             "precision": self.study.training.precision,
             "threads": self.study.training.threads,
+            **self._declared(cell.target, self._data_languages(cell.target)),
         }
 
     def score_specification(self, cell: Cell) -> Specification:
@@ -262,10 +262,24 @@ class Grid(Layout):
             "control": None,
             "select": training.select,
             "seed": run.seed,
+            # All English rows: those that are evaluated on are left out of training.
+            **self._declared(task, [SOURCE_LANGUAGE]),
         }
         if limits := {split: limits[split] for split in ("train", "dev") if split in limits}:
             specification["examples"] = limits
         return specification
+
+    def _data_languages(self, task: str) -> list[str]:
+        """Languages that a task's prepared examples have."""
+        if task in self.study.targets:
+            return self.study.target_languages(task)
+        return list(self.study.catalog[task].languages)
+
+    def _declared(self, task: str, languages: Sequence[str]) -> Specification:
+        """What a job depends on in a task of the study's own; the catalog's tasks have the code's versions for that."""
+        if task not in self.study.tasks:
+            return {}
+        return {"declared": declared(self.study.catalog[task], {*languages, SOURCE_LANGUAGE})}
 
     @cached_property
     def trainable(self) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from xlift.budgets import BudgetEntry, Cross
-from xlift.catalog import CATALOG
-from xlift.catalog.task import Task
+from xlift.catalog.fields import COMMON, READER_FIELDS, Field
+from xlift.own_tasks import OwnRecipe, OwnSlice, OwnTask
 from xlift.settings import (
     Contrasts,
     Data,
@@ -37,6 +37,9 @@ BLOCKS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("`contrasts`", "contrasts.", Contrasts),
     ("`power`", "power.", Power),
     ("`data`", "data.", Data),
+    ("`tasks`, by name", "tasks.<task>.", OwnTask),
+    ("`recipe` of a task of your own", "tasks.<task>.recipe.", OwnRecipe),
+    ("`train`, `dev`, `test`, `validation` of a task of your own", "tasks.<task>.<split>.", OwnSlice),
 )
 
 INTRODUCTION = """# Study files
@@ -62,16 +65,15 @@ def readme_text() -> str:
         lines += [f"## {title}", "", "| setting | default | meaning |", "| --- | --- | --- |"]
         lines += [f"| `{prefix}{name}` | {_default(field)} | {field.description} |" for name, field in _fields(block)]
         lines.append("")
-    lines += ["## Tasks", ""]
-    for role in ("intermediate", "target"):
-        lines += [
-            f"### {role.capitalize()} tasks",
-            "",
-            "| task | family | steps x batch | metrics | what it asks |",
-        ]
-        lines += ["| --- | --- | --- | --- | --- |"]
-        lines += [_task_row(task) for _, task in sorted(CATALOG.items()) if role in task.roles]
-        lines.append("")
+    lines += [
+        "## Columns of a task of your own",
+        "",
+        "| family | field | column | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [_field_row(family, field) for family, known in READER_FIELDS.items() for field in known]
+    lines += [_field_row("every", field) for field in COMMON]
+    lines += ["", "## Tasks", "", "[docs/tasks.md](../docs/tasks.md) describes every task of the catalog.", ""]
     return "\n".join(lines)
 
 
@@ -88,6 +90,7 @@ def _default(field: FieldInfo) -> str:
     return "unset" if value is None else f"`{json.dumps(value)}`".replace('"', "")
 
 
-def _task_row(task: Task) -> str:
-    amount = f"{task.recipe.steps} x {task.recipe.batch_size}" if task.recipe else "no training"
-    return f"| `{task.name}` | {task.family} | {amount} | {', '.join(task.metrics)} | {task.summary} |"
+def _field_row(family: str, field: Field) -> str:
+    column = "required" if field.required else "optional"
+    several = {"text": "; several, joined by a space", "list": "", None: ""}[field.several]
+    return f"| {family} | `{field.name}` | {column}{several} | {field.meaning} |"

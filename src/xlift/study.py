@@ -8,18 +8,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from xlift.blocks import Block, Count
 from xlift.budgets import LARGEST_TIMES, BudgetEntry, Cross, Entry
 from xlift.catalog import CATALOG, names
-from xlift.catalog.task import EXTRA_TARGET, LABELLED_FAMILIES, SHUFFLED_LABELS, Task
+from xlift.catalog.task import EXTRA_TARGET, LABELLED_FAMILIES, NONE, SHUFFLED_LABELS, Task
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
+from xlift.own_tasks import SPLITS, OwnRecipe, OwnSlice, OwnTask
 from xlift.resource import MEASURES, read_sizes
 from xlift.settings import (
     NAME_PATTERN,
@@ -45,6 +47,9 @@ class Study(Block):
         description="The model every run starts from.",
     )
     trainable: Trainable = Field(default_factory=Trainable, description="What of it is trained.")
+    tasks: dict[Annotated[str, Field(pattern=NAME_PATTERN)], OwnTask] = Field(
+        default_factory=dict, description="Tasks of your own, by name, beside the catalog's (docs/adding-a-task.md)."
+    )
     intermediates: tuple[str, ...] = Field(
         min_length=1, description="Intermediate tasks; the baseline `none` is implied."
     )
@@ -75,10 +80,18 @@ class Study(Block):
     )
     data: Data = Field(default_factory=Data, description="Where data comes from.")
 
-    @property
+    @cached_property
     def catalog(self) -> Mapping[str, Task]:
-        """Every task that the study can name, by name."""
-        return CATALOG
+        """Every task that the study can name, by name: the catalog's and its own."""
+        return with_own(self.tasks)
+
+    @field_validator("tasks")
+    @classmethod
+    def _new_names(cls, values: dict[str, OwnTask]) -> dict[str, OwnTask]:
+        for name in values:
+            if name in CATALOG or name == NONE:
+                raise ValueError(f"{name!r} is in the catalog already; give the task another name (and `like: {name}`)")
+        return values
 
     @field_validator("intermediates", "seeds", "targets", "languages", "controls")
     @classmethod
@@ -91,13 +104,13 @@ class Study(Block):
 
     @field_validator("intermediates")
     @classmethod
-    def _known_intermediates(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        return _known(values, names("intermediate"), "an intermediate task")
+    def _known_intermediates(cls, values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return _known_tasks(values, "intermediate", info)
 
     @field_validator("targets")
     @classmethod
-    def _known_targets(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        return _known(values, names("target"), "a target task")
+    def _known_targets(cls, values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return _known_tasks(values, "target", info)
 
     @field_validator("budgets")
     @classmethod
@@ -159,6 +172,18 @@ class Study(Block):
         covered = self.catalog[target].languages
         wanted = covered if self.languages == "all" else (*self.languages, SOURCE_LANGUAGE)
         return sorted(set(covered) & set(wanted))
+
+
+def with_own(tasks: Mapping[str, OwnTask]) -> Mapping[str, Task]:
+    """The catalog and tasks of a study's own; the catalog itself where there are none."""
+    return {**CATALOG, **{name: block.task(name) for name, block in tasks.items()}} if tasks else CATALOG
+
+
+def _known_tasks(values: tuple[str, ...], role: str, info: ValidationInfo) -> Any:
+    if "tasks" not in info.data:  # they are wrong themselves, which is said instead
+        return values
+    what = f"{'an' if role == 'intermediate' else 'a'} {role} task"
+    return _known(values, names(role, with_own(info.data["tasks"])), what)
 
 
 def _known(values: Sequence[str], known: Sequence[str], what: str, where: str = "") -> Any:
@@ -318,6 +343,10 @@ def _near_key(location: Sequence[Any]) -> str:
     model: Any = Study
     for part in location[:-1]:
         if isinstance(part, int):
+            continue
+        if location[0] == "tasks":  # a task may have any name, a setting's too
+            inner = location[2] if len(location) > 3 else None
+            model = OwnSlice if inner in SPLITS else OwnRecipe if inner == "recipe" else OwnTask
             continue
         model = {
             "encoder": Study,

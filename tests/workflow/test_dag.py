@@ -9,6 +9,8 @@ import pytest
 import yaml
 from harness import REPOSITORY, Ended, Workspace, tiny_study
 
+from xlift.catalog import CATALOG
+
 STUDIES = sorted(path.name for path in (REPOSITORY / "config").glob("*.yaml"))
 SMALL = {
     "study": "small",
@@ -61,6 +63,13 @@ def test_default_study(workspace: Workspace, record_property) -> None:
 def test_other_studies(workspace: Workspace, name: str | None) -> None:
     if name is None:
         pytest.skip("config/ holds the default study only")
+    settings = yaml.safe_load((REPOSITORY / "config" / name).read_text(encoding="utf-8"))
+    named = {*settings["intermediates"], *settings["targets"]} - {"mixture"}
+    if missing := sorted(named - {*CATALOG, *settings.get("tasks", {})}):
+        pytest.skip(f"{', '.join(missing)}: not in the catalog")
+    data = settings.get("data", {})
+    for folder in (*data.get("folders", {}).values(), *([data["root"]] if "root" in data else [])):
+        (workspace.folder / folder).mkdir(parents=True)  # planning reads none of the data in it
     ended = workspace.snakemake("--dry-run", "--configfile", f"config/{name}")
     assert ended.code == 0, ended.output
     assert ended.jobs["predict_cell"] > 0

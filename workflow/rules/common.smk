@@ -26,7 +26,7 @@ OVERRIDES = typed_overrides(workflow.config_settings.config)
 update_config(config, OVERRIDES)
 STUDY_FILE = " with ".join(
     [
-        *[str(file) for file in workflow.configfiles[-1:]],
+        *[str(file) for file in workflow.configfiles],
         *[f"--config {key}" for key in sorted(OVERRIDES)],
     ]
 )

@@ -12,6 +12,7 @@ from xlift.catalog.cldr import CLDR_TASKS
 from xlift.catalog.intermediate import INTERMEDIATE_TASKS
 from xlift.catalog.search import RETRIEVAL_TASKS
 from xlift.catalog.target import TARGET_TASKS
+from xlift.catalog.declared import task_from
 from xlift.catalog.task import Task
 
 CATALOG: dict[str, Task] = {
@@ -25,5 +26,6 @@ def names(role: str, catalog: Mapping[str, Task] = CATALOG) -> list[str]:
 
 
 def task_of(specification: Mapping[str, Any]) -> Task:
-    """The task that a job's specification names."""
-    return CATALOG[specification["task"]]
+    """The task that a job's specification names: the catalog's, or the user's own that is declared in it."""
+    own = specification.get("declared")
+    return CATALOG[specification["task"]] if own is None else task_from(own)

@@ -30,6 +30,7 @@ CLDR_TASKS: tuple[Task, ...] = (
         labels=("listed", "other_kind", "same_kind"),
         train_examples=6000,
         recipe=Recipe(steps=24, batch_size=16, learning_rate=_rates(1e-3, 5e-5), max_length=64),
+        licence="Unicode-3.0",
         summary="Is an item in a list, of the list's kind, or of another kind? English sentence pairs.",
     ),
     Task(
@@ -42,6 +43,7 @@ CLDR_TASKS: tuple[Task, ...] = (
         choices=4,
         train_examples=6000,
         recipe=Recipe(steps=24, batch_size=16, learning_rate=_rates(1e-3, 5e-5), max_length=64),
+        licence="Unicode-3.0",
         summary="Which of four items is of the same kind as three listed ones? English.",
     ),
     Task(
@@ -53,6 +55,7 @@ CLDR_TASKS: tuple[Task, ...] = (
         metrics=("squad_f1", "squad_em"),
         train_examples=6000,
         recipe=Recipe(steps=16, batch_size=16, learning_rate=_rates(3e-3, 1e-4), max_length=128, stride=32),
+        licence="Unicode-3.0",
         summary="Find the one item of the asked kind in a few clauses. English extractive question answering.",
     ),
     Task(
@@ -66,6 +69,7 @@ CLDR_TASKS: tuple[Task, ...] = (
         max_length=64,
         query_prefix="query: ",
         cross_lingual_only=True,
+        licence="Unicode-3.0",
         summary="Find the English name of a territory or language by its name in another language; no training.",
     ),
     Task(
@@ -79,6 +83,7 @@ CLDR_TASKS: tuple[Task, ...] = (
         train_examples=550,
         test_examples=40,
         recipe=Recipe(steps=40, batch_size=16, learning_rate=_rates(2e-3, 1e-4), max_length=64),
+        licence="Unicode-3.0",
         summary="Say what kind of thing a name names: territory, language, script, currency or unit.",
     ),
     Task(
@@ -92,6 +97,7 @@ CLDR_TASKS: tuple[Task, ...] = (
         train_examples=2000,
         test_examples=14,
         recipe=Recipe(steps=64, batch_size=8, learning_rate=_rates(2e-3, 1e-4), max_length=128, stride=32),
+        licence="Unicode-3.0",
         summary="Tag territories, languages and currencies in a localised enumeration (IOB2).",
     ),
 )

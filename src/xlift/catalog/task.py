@@ -59,7 +59,8 @@ class Slice:
     `repository`: hub id `<org>/<name>`, or a name without a slash that the study gives a folder under. `configs`: the
     repository's config by language; `rows`: its split; `reader`: the function of `sources.readers` that makes examples
     of its rows; `columns`: the repository's column by the reader's field, where they differ; `labels`: the task's label
-    by the repository's value, where they differ; `revision`: commit, tag or branch (None: the main branch).
+    by the repository's value, where they differ; `revision`: commit, tag or branch (None: the main branch); `codes`:
+    what a column of languages calls a language, where that is not its code.
     """
 
     split: Split
@@ -70,6 +71,7 @@ class Slice:
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     revision: str | None = None
+    codes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def in_folder(self) -> bool:

@@ -18,6 +18,7 @@ import polars as pl
 
 from xlift.catalog.task import ENGLISH, Slice, Task
 from xlift.errors import UserError
+from xlift.sources.generic import GENERIC_READERS
 from xlift.sources.hub import Rows
 from xlift.sources.readers_folder import bucc, ccg, lareqa, mewslix
 from xlift.sources.readers_labelled import (
@@ -37,24 +38,22 @@ from xlift.sources.reading import CONTEXT, DROPPED, NOTE, Reading
 Reader = Callable[[Rows, Slice, str, Task], pl.DataFrame]
 FolderReader = Callable[[Reading, Slice, Sequence[str], Task], pl.DataFrame]
 
-READERS: Mapping[str, Reader] = {
-    reader.__name__: reader
-    for reader in (
-        commonsense_qa,
-        copa,
-        cosmos_qa,
-        hellaswag,
-        nli,
-        paraphrase,
-        social_iqa,
-        squad,
-        squad_sentences,
-        squad_sentences_in_context,
-        tagged,
-        tatoeba,
-        tydiqa,
-    )
-}
+_OF_DATA_SETS = (
+    commonsense_qa,
+    copa,
+    cosmos_qa,
+    hellaswag,
+    nli,
+    paraphrase,
+    social_iqa,
+    squad,
+    squad_sentences,
+    squad_sentences_in_context,
+    tagged,
+    tatoeba,
+    tydiqa,
+)
+READERS: Mapping[str, Reader] = {**GENERIC_READERS, **{reader.__name__: reader for reader in _OF_DATA_SETS}}
 """By the `reader` of a `Slice` of a repository."""
 FOLDER_READERS: Mapping[str, FolderReader] = {reader.__name__: reader for reader in (bucc, ccg, lareqa, mewslix)}
 """By the `reader` of a `Slice` of a folder."""
