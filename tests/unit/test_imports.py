@@ -17,6 +17,7 @@ PACKAGE = SRC / "xlift"
 ORDER = (
     ("errors",),
     ("artifacts",),
+    ("download",),
     ("catalog", "languages"),
     ("blocks",),
     ("budgets",),
