@@ -236,8 +236,7 @@ def fetch(
 
     The folder's name is the commit. The listing has every file's git id by its path, or None where the cache is all
     there is and does not know it. Without a network the cache of an earlier download is read (HF_HUB_OFFLINE=1 asks for
-    it at once). Raises the errors of `huggingface_hub`, `UnreachableError`, and `UserError` for a file whose content is not
-    what the hub says.
+    it at once). Raises the errors of `huggingface_hub` and `UnreachableError`.
     """
     _patient()
     options: dict[str, Any] = {"repo_type": kind, "revision": revision, "allow_patterns": list(patterns)}

@@ -37,6 +37,7 @@ ORDER = (
     ("report",),
     ("reference",),
     ("jobs",),
+    ("export",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
