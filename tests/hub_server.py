@@ -1,5 +1,6 @@
 """A small hub: folders of repositories over the HTTP API that `huggingface_hub` calls, with faults on demand.
 
+As on the hub, large files are redirected to another host's storage, here `localhost` for `127.0.0.1`.
 Repositories lie as `<folder>/<org>/<name>`; a folder `<folder>/<org>/<name>@<revision>` (with `/` as `--`) is what a
 repository has at another branch. Every request is kept in `log`.
 """
@@ -21,6 +22,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 MAIN = "main"
+STORAGE = "/storage"
+SECRET = "not-to-be-printed"
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,10 @@ def entry(folder: Path, path: Path) -> dict[str, object]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers /api/<kind>s/<id>[/revision/<r>], /api/<kind>s/<id>/tree/<r> and /[datasets/]<id>/resolve/<r>/<path>."""
+    """Answers for /api/<kind>s/<id>[/revision/<r>], /api/<kind>s/<id>/tree/<r> and files.
+
+    Those are at [/storage]/[datasets/]<id>/resolve/<r>/<path>.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -136,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
         elif path.startswith("/api/"):
             self.describe([unquote(part) for part in path.split("/")[3:]], fault)
         else:
-            parts = [unquote(part) for part in path.removeprefix("/datasets").split("/")[1:]]
+            parts = [unquote(part) for part in path.removeprefix(STORAGE).removeprefix("/datasets").split("/")[1:]]
             self.resolve(f"{parts[0]}/{parts[1]}", parts[3], "/".join(parts[4:]), fault)
 
     def describe(self, parts: list[str], fault: Fault | None) -> None:
@@ -159,11 +165,25 @@ class Handler(BaseHTTPRequestHandler):
             self.fail(403, "GatedRepo")
         elif not (folder / path).is_file():
             self.fail(404, "EntryNotFound")
+        elif is_large(folder / path) and not self.path.startswith(STORAGE):
+            self.send_to_storage(folder, folder / path)
         else:
             content = (folder / path).read_bytes()
             etag = hashlib.sha256(content).hexdigest() if is_large(folder / path) else git_id(content)
             headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit_of(folder), "Accept-Ranges": "bytes"}
             self.send(content, headers, fault)
+
+    def send_to_storage(self, folder: Path, path: Path) -> None:
+        """Large files lie elsewhere: the answer says what they are and, in an address with a secret, where."""
+        self.note(302)
+        self.send_response(302)
+        port = self.server.server_address[1]
+        self.send_header("Location", f"http://localhost:{port}{STORAGE}{self.path}?signature={SECRET}")
+        self.send_header("X-Linked-ETag", f'"{hashlib.sha256(path.read_bytes()).hexdigest()}"')
+        self.send_header("X-Linked-Size", str(path.stat().st_size))
+        self.send_header("X-Repo-Commit", commit_of(folder))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def folder(self, name: str, revision: str) -> Path | None:
         """The repository's folder, or None after its refusal was sent."""

@@ -202,6 +202,7 @@ def _patient() -> None:
     """Make `huggingface_hub` use the patient client in this process."""
     hooks = get_session().event_hooks  # among them the one that refuses requests under HF_HUB_OFFLINE
     disable_progress_bars()  # jobs write to log files
+    constants.HF_HUB_DISABLE_XET = True  # its downloader is another program, without this client's waits and refusals
     set_client_factory(lambda: PatientClient(event_hooks=hooks, follow_redirects=True, timeout=None))
 
 

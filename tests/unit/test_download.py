@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import close_session, constants
 
 from hub_repositories import write_repository
-from hub_server import Fault, Hub, Request, commit_of, git_id, serving
+from hub_server import SECRET, Fault, Hub, Request, commit_of, git_id, serving
 from xlift.download import Patience, is_git_blob
 from xlift.encoder.hub import write_hub
 from xlift.errors import UserError
@@ -38,7 +38,7 @@ def hub(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         for name, value in {
-            "NO_PROXY": "127.0.0.1",
+            "NO_PROXY": "127.0.0.1,localhost",
             "XLIFT_DOWNLOAD_WAIT": "0.01",
             "XLIFT_DOWNLOAD_TRIES": "4",
         }.items():
@@ -115,6 +115,16 @@ def test_a_stall_ends_in_a_timeout_and_the_rest_is_fetched(hub, big, capsys):
     assert capsys.readouterr().err.count("download: ReadTimeout") == 2
 
 
+def test_where_large_files_lie_is_no_ones_business(hub, big, capsys):
+    """What is printed has no signature of the storage's."""
+    hub.faults.append(Fault("cut", "/storage/", value=70_000))
+    assert train().height == 1
+    assert {request.path.startswith("/storage/") for request in hub.files()} == {True}
+    said = capsys.readouterr().err
+    assert "from http://localhost" in said
+    assert SECRET not in said
+
+
 def test_content_that_is_not_what_the_hub_lists(hub, big):
     hub.faults.append(Fault("garbage", ".parquet"))
     assert train().height == 1
@@ -179,7 +189,7 @@ def test_no_more_is_asked_for_than_needed(hub):
     hub.log.clear()
     read_split(NAME, "y", "test", None, None)
     commit = commit_of(hub.folder / NAME)
-    assert [request.path for request in hub.files()] == [f"/datasets/{NAME}/resolve/{commit}/y/test.parquet"]
+    assert [request.path for request in hub.files()] == [f"/storage/datasets/{NAME}/resolve/{commit}/y/test.parquet"]
 
 
 def test_revisions(hub, big):

@@ -135,8 +135,6 @@ READ = (
     ("google-research-datasets/tydiqa", "secondary_task", "validation"),
     ("facebook/xnli", "th", "validation"),
     ("mteb/tatoeba-bitext-mining", "tel-eng", "test"),
-    ("google/xtreme", "udpos.Tamil", "test"),
-    ("cambridgeltl/xcopa", "ht", "test"),
 )
 OVER_HTTP = """
 import json, sys
