@@ -30,9 +30,12 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import (
     CachedRepoTreeNotFoundError,
+    FileMetadataError,
     GatedRepoError,
+    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -222,12 +225,26 @@ def explained(what: str, repository: str, revision: str | None, at: Mapping[str,
         raise UserError(f"{name} is not on the hub (or is private): check {at['id']}") from error
     except RevisionNotFoundError as error:
         raise UserError(f"{name} has no revision {revision!r}: check {at['revision']}") from error
-    except (UnreachableError, httpx2.HTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error) if isinstance(error, UnreachableError) else getattr(error, "strerror", None)
+    except (UnreachableError, httpx2.HTTPError, LocalEntryNotFoundError, OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{name} cannot be downloaded and is not in the cache ({reason or type(error).__name__}): prepare it where"
-            f" there is a network, or give {at['root']} that holds it"
+            f"{name} cannot be downloaded and is not in the cache ({_why(error)}): prepare it where there is a network,"
+            f" or give {at['root']} that holds it"
         ) from error
+
+
+def _why(error: BaseException) -> str:
+    """What kept a file from coming, in a few words."""
+    if isinstance(error, UnreachableError):
+        return str(error)
+    if isinstance(error, HfHubHTTPError):
+        return f"HTTP {error.response.status_code}"
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set"
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+        return _why(error.__cause__)
+    if isinstance(error, (FileMetadataError, ValueError, KeyError)):
+        return f"what answers at {constants.ENDPOINT} is not a hub"
+    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def fetch(

@@ -6,17 +6,19 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import polars as pl
 import pytest
 from huggingface_hub import close_session, constants
 
 from hub_repositories import write_repository
 from hub_server import SECRET, Fault, Hub, Request, commit_of, git_id, serving
-from xlift.download import Patience, is_git_blob
+from xlift.download import Patience, UnreachableError, _asked_to_wait, is_git_blob
 from xlift.encoder.hub import write_hub
 from xlift.errors import UserError
 from xlift.jobs.prepare import prepare_encoder
@@ -162,6 +164,48 @@ def test_nobody_listens(hub, big, monkeypatch):
     refused("cannot be downloaded and is not in the cache .ConnectError", NAME, "default", "train", None, None)
 
 
+def test_a_host_that_is_not_there_is_not_waited_for(hub, monkeypatch, capsys):
+    def nowhere(*arguments, **options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
+    monkeypatch.setenv("NO_PROXY", "*")
+    close_session()
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    refused("cannot be downloaded and is not in the cache .ConnectError.*not known", NAME, "x", "train", None, None)
+    assert capsys.readouterr().err.count("again in") == 1
+
+
+def test_something_else_answers(hub, big):
+    """As the page of a hotel's network does, with HTTP 200."""
+    hub.faults.append(Fault("garbage", "/api/", times=99))
+    refused(f"what answers at {hub.url} is not a hub", NAME, "default", "train", None, None)
+
+
+def test_a_token_that_may_not(hub, big):
+    hub.faults.append(Fault("status", "/api/", times=99, value=403))
+    refused(r"cannot be downloaded and is not in the cache \(HTTP 403\)", NAME, "default", "train", None, None)
+
+
+@pytest.mark.parametrize(("given", "seconds"), [("7", 7.0), ("900", 300.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0)])
+def test_a_hub_that_asks_to_wait(given, seconds):
+    assert _asked_to_wait(httpx2.Response(429, headers={"Retry-After": given})) == seconds
+    assert _asked_to_wait(httpx2.Response(503)) == 0.0
+
+
+def test_waits_grow(monkeypatch, capsys):
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    patience = Patience(9, 1.0)
+    for failures in range(1, 9):
+        patience.pause(failures, "HTTP 503", httpx2.URL("http://hub/file?signature=x"))
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+    patience.pause(1, "HTTP 429", httpx2.URL("http://hub/file"), least=90.0)
+    assert waits[-1] == 90
+    with pytest.raises(UnreachableError, match="HTTP 503"):
+        patience.pause(9, "HTTP 503", httpx2.URL("http://hub/file"))
+
+
 def test_what_was_read_once_needs_no_network(hub, big, monkeypatch):
     expected = read_split(NAME, "default", "train", None, None)
     asked = len(hub.log)
@@ -170,7 +214,7 @@ def test_what_was_read_once_needs_no_network(hub, big, monkeypatch):
     assert again.frame.equals(expected.frame)
     assert again.source == expected.source
     assert len(hub.log) == asked
-    refused("data set org/other cannot be downloaded and is not in the cache", "org/other", "x", "train", None, None)
+    refused("org/other cannot be downloaded .*HF_HUB_OFFLINE is set", "org/other", "x", "train", None, None)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     hub.faults.append(Fault("status", "/", times=999, value=503))
     assert read_split(NAME, "default", "train", None, None).source == expected.source
