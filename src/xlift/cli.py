@@ -21,6 +21,11 @@ def main(arguments: list[str] | None = None) -> int:
     answer.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"))
     check = commands.add_parser("check", help="check study files without running anything")
     check.add_argument("configs", type=Path, nargs="+")
+    exporting = commands.add_parser(
+        "export", help="write predictions and labels as XTREME's public evaluation reads them"
+    )
+    exporting.add_argument("config", type=Path)
+    exporting.add_argument("cell", help="<target>/<inter>/<budget>/seed<k>, or <target> for all its cells")
     plan = commands.add_parser("plan", help="print a study's budgets, jobs, and what they would cost, before they run")
     plan.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"))
     plan.add_argument("--workers", type=int, default=1, help="jobs at a time, such as GPUs or cores (default 1)")
@@ -45,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
             print_answer(options.config)
         elif options.command == "check":
             check_studies(options.configs)
+        elif options.command == "export":
+            export(options.config, options.cell)
         elif options.command == "plan":
             print_plan(options.config, options.workers, options.device, options.json)
         elif options.command == "run":
@@ -92,6 +99,17 @@ def check_studies(configs: list[Path]) -> None:
         print(f"{config}: {len(grid.intermediates)} intermediate runs, {targets} target runs, {len(grid.cells)} cells")
         for doubt in doubts(study, languages):
             print(f"{config}: {doubt}")
+
+
+def export(config: Path, wanted: str) -> None:
+    """Export a cell, or all cells of a target, and print the folders to give to XTREME's evaluate.py."""
+    from xlift.export import export_cells
+    from xlift.grid import Grid
+    from xlift.study import load_study
+
+    study = load_study(config)
+    for folder in export_cells(Grid(study, str(config)), wanted, Path("results") / study.study):
+        print(f"--prediction_folder {folder / 'predictions'} --label_folder {folder / 'labels'}")
 
 
 def print_plan(config: Path, workers: int, device: str | None, as_json: bool) -> None:

@@ -17,6 +17,7 @@ PACKAGE = SRC / "xlift"
 ORDER = (
     ("errors",),
     ("artifacts",),
+    ("download",),
     ("catalog", "languages"),
     ("blocks",),
     ("budgets",),
@@ -38,6 +39,7 @@ ORDER = (
     ("task_list",),
     ("reference",),
     ("jobs",),
+    ("export",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

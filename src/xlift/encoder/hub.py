@@ -76,32 +76,15 @@ def write_hub(model_id: str, revision: str | None, root: Path | None, out: Path)
 
 
 def _download(model_id: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from xlift.download import checked, explained, fetch
 
-    try:
-        return Path(snapshot_download(model_id, revision=revision, allow_patterns=list(_FILES + _PICKLED[1:])))
-    except HFValidationError as error:
-        raise UserError(f"encoder {model_id!r} is not a hub id such as FacebookAI/xlm-roberta-base") from error
-    except GatedRepoError as error:
-        raise UserError(
-            f"encoder {model_id} is gated: accept its terms on the hub and log in with `hf auth login`"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UserError(f"encoder {model_id} is not on the hub (or is private): check `encoder.id`") from error
-    except RevisionNotFoundError as error:
-        raise UserError(f"encoder {model_id} has no revision {revision!r}: check `encoder.revision`") from error
-    except (LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"encoder {model_id} cannot be downloaded and is not in the cache ({type(error).__name__}):"
-            " prepare it where there is a network, or give a root that holds it"
-        ) from error
+    settings = {"id": "`encoder.id`", "revision": "`encoder.revision`", "root": "a root"}
+    with explained("encoder", model_id, revision, settings):
+        folder, listing = fetch("model", model_id, revision, [*_FILES, *_PICKLED[1:]])
+        for name, git_id in listing.items():
+            if (folder / name).is_file():
+                checked("model", model_id, folder, name, git_id)
+    return folder
 
 
 def _read_json(model_id: str, source: Path, name: str) -> dict[str, Any]:
