@@ -17,7 +17,7 @@ from typing import Any
 from xlift.analysis import analysis_plan, analysis_settings
 from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerprint, sha256_of, text_fingerprint
 from xlift.budgets import share_of_steps
-from xlift.catalog.task import EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES
+from xlift.catalog.task import EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES, Task
 from xlift.runs import Cell, Intermediate, Layout, shares_data, train_examples
 from xlift.settings import PackagedEncoder
 from xlift.study import Study
@@ -86,6 +86,7 @@ class Grid(Layout):
             "max_length": length,
             "stride": self.recipes[task].stride if entry.trained else 0,
             "train_examples": train_examples(self.study, entry) if entry.trained else None,
+            **self._retrieval_texts(entry),
         }
 
     def trunk_specification(self, run: Intermediate) -> Specification:
@@ -121,7 +122,7 @@ class Grid(Layout):
             weights: str | None = self.stamp("target", cell).fingerprint
         else:
             weights = self.stamp("intermediate", run).fingerprint if run.is_run else None
-        return {
+        facts: Specification = {
             "kind": "predict",
             "version": STAGE_VERSIONS["predict"],
             "task": cell.target,
@@ -130,6 +131,9 @@ class Grid(Layout):
             "precision": self.study.training.precision,
             "threads": self.study.training.threads,
         }
+        if self.study.catalog[cell.target].family == "retrieval" and not self.study.catalog[cell.target].trained:
+            facts["sentence"] = self.study.encoder.sentence
+        return facts
 
     def score_specification(self, cell: Cell) -> Specification:
         """What a cell's scores depend on: predictions and metrics, and where the cell stands in the grid."""
@@ -196,6 +200,14 @@ class Grid(Layout):
         specification["draw"] = _draw("trunk", run.task, run, shared) if shared else _draw(kind, run.task, run)
         return specification
 
+    def _retrieval_texts(self, task: Task) -> dict[str, Any]:
+        """What the texts of a retrieval task are read with beside the longest query: prefixes, longest document."""
+        if task.family != "retrieval":
+            return {}
+        encoder = self.study.encoder
+        prefixes = {"query": encoder.query_prefix, "document": encoder.document_prefix}
+        return {"prefixes": prefixes, "document_length": task.document_length}
+
     def _decaying(self, steps: int) -> dict[str, Any]:
         return {"kind": "linear", "warmup_steps": share_of_steps(self.study.training.warmup, steps)}
 
@@ -236,6 +248,7 @@ class Grid(Layout):
             "control": None,
             "select": training.select,
             "seed": run.seed,
+            **self._retrieval_texts(entry),
         }
 
     @cached_property
