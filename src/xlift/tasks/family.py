@@ -60,16 +60,18 @@ class Family(ABC):
             inner = isinstance(values.dtype, pl.List) and values.list.contains(None).any()
             if values.null_count() or inner:
                 raise UserError(f"data of {task.name}: column {column!r} has empty values; prepare it again")
-        keys = [*COMMON_COLUMNS, *(["role"] if "role" in self.columns else [])]
-        if frame.select(keys).is_duplicated().any():
+        # A document's id belongs to its pool; the family looks at that.
+        identified = frame.filter(pl.col("role") != "document") if "role" in self.columns else frame
+        if identified.select([*COMMON_COLUMNS]).is_duplicated().any():
             raise UserError(f"data of {task.name}: an id appears twice in a split and language; prepare it again")
         if unknown := sorted(set(frame["split"]) - {"train", "dev", "test"}):
             raise UserError(f"data of {task.name}: unknown split {unknown[0]!r}; use train, dev or test")
-        english = ["train"] if self.dev_in_every_language(task) else ["train", "dev"]
+        free = self.dev_in_every_language(task)
+        english, hold = (["train"], "train holds") if free else (["train", "dev"], "train and dev hold")
         taught = frame.filter(pl.col("split").is_in(english) & (pl.col("language") != SOURCE_LANGUAGE))
         if taught.height:
             raise UserError(
-                f"data of {task.name}: {' and '.join(english)} hold English only, and {taught['id'][0]!r} is "
+                f"data of {task.name}: {hold} English only, and {taught['id'][0]!r} is "
                 f"{taught['language'][0]!r}; move it to test"
             )
         self.check_values(frame, task)
