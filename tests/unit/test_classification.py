@@ -14,6 +14,7 @@ from xlift.errors import UserError
 from xlift.metrics import score_predictions
 from xlift.tasks.encoded import collate
 from xlift.tasks.families import FAMILIES
+from xlift.training.feed import Feed
 
 
 def test_classification_loss_and_decoding(tokenizer):
@@ -38,6 +39,70 @@ def test_classification_loss_and_decoding(tokenizer):
     assert found.select("language", "id").equals(rows.select("language", "id"))
     assert found["prediction"].to_list() == rows["expected"].to_list()
     assert found["gold"].to_list() == [[label] for label in rows["label"]]
+
+
+def test_of_a_long_pair_the_longer_text_loses_its_end(tokenizer):
+    task = toy_task("classification")
+    texts = [("goat " * 4, "old " * 30), ("goat " * 30, "old " * 4), ("goat " * 30, "old " * 30), ("goat " * 30, None)]
+    rows = [
+        {"split": "train", "language": "en", "id": str(i), "text_a": a, "text_b": b, "label": task.labels[i % 2]}
+        for i, (a, b) in enumerate(texts)
+    ]
+    encoded = encode("classification", tokenizer, pl.DataFrame(rows), task, max_length=24)
+    tokenizer.no_truncation()
+    for row, (first, second) in enumerate(texts):
+        one, two = (tokenizer.encode(text or "", add_special_tokens=False).ids for text in (first, second))
+        # <s> A </s> </s> B </s>: of 24 tokens twenty are text of a pair, or 22 of one text.
+        room = 22 if second is None else 20
+        while len(one) + len(two) > room:
+            (one if len(one) > len(two) else two).pop()
+        expected = [0, *one, 2] if second is None else [0, *one, 2, 2, *two, 2]
+        assert encoded.tokens[encoded.offsets[row] : encoded.offsets[row + 1]].tolist() == expected
+
+
+def choice_rows(counts):
+    """One training example for each number of choices, the right one the last."""
+    return pl.DataFrame(
+        [
+            {
+                "split": "train",
+                "language": "en",
+                "id": f"{row:03d}",
+                "prompt": " ".join(["near"] * (1 + row % 3)),
+                "choices": [" ".join([word] * (1 + row % 2)) for word in ("slate", "goat", "marble", "whale", "old")][
+                    :n
+                ],
+                "label": str(n - 1),
+            }
+            for row, n in enumerate(counts)
+        ]
+    )
+
+
+@pytest.mark.parametrize("cap", [1, 150, 10_000])
+def test_two_to_five_choices_in_any_batches(tokenizer, cap):
+    # Whatever stands beside an example in its batch, its loss and gradient are those of its own choices alone.
+    counts = [2, 5, 3, 4, 5, 2]
+    frame, task, family = choice_rows(counts), toy_task("multiple_choice"), FAMILIES["multiple_choice"]
+    encoded = encode("multiple_choice", tokenizer, frame, task)
+    scores = torch.randn(sum(counts), generator=torch.Generator().manual_seed(5)).requires_grad_()
+    expected = sum(
+        torch.nn.functional.cross_entropy(own[None], torch.tensor([len(own) - 1])) for own in scores.split(counts)
+    )
+    (wanted,) = torch.autograd.grad(expected, scores)
+    head = family.head(1, task, 0.0)
+    torch.nn.init.ones_(head.linear.weight)
+    steps = list(Feed(family, encoded, 1, cap).step(torch.arange(len(counts))).batches)
+    assert len(steps) in {1: (6,), 150: range(2, 6), 10_000: (1,)}[cap]
+    found = torch.zeros(())
+    for batch in steps:
+        hidden = scores[batch.sequences][:, None, None].expand(*batch.tokens.shape, 1)
+        found = found + family.loss(head, hidden, batch, encoded)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    (gradient,) = torch.autograd.grad(found, scores)
+    torch.testing.assert_close(gradient, wanted)
+    decoded = family.decode(frame, task, encoded, torch.arange(len(counts)), list(scores.detach()[:, None]))
+    assert decoded["prediction"].to_list() == [[str(int(own.argmax()))] for own in scores.split(counts)]
 
 
 def test_multiple_choice_loss_by_hand_with_differing_numbers(tokenizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import polars as pl
@@ -10,8 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoding import SHARED, everything
+from encoding import SHARED, encode, everything
 from toy import toy_frame, toy_task
+from xlift.metrics import score_predictions
 from xlift.tasks.encoded import IGNORED
 from xlift.tasks.families import FAMILIES
 
@@ -85,3 +87,28 @@ def test_tagging_loss_by_hand(tokenizer):
                 expected += math.log(sum(map(math.exp, scores))) - scores[label]
     assert float(FAMILIES["tagging"].loss(head, hidden, batch, encoded)) == pytest.approx(expected, rel=1e-5)
     assert int((batch.by_token["label"] != IGNORED).sum()) == sum(len(tags) for tags in frame["tags"])
+
+
+def test_bare_tags_of_every_word_are_scored_even_where_a_word_has_no_token(tokenizer):
+    upos = ("ADJ", "ADP", "NOUN", "PUNCT", "VERB", "X")
+    task = dataclasses.replace(toy_task("tagging"), labels=upos, metrics=("token_accuracy", "xtreme_f1"))
+    sentences = [["goat", "\x07", "old"], ["\u200b"], ["\x07", "\x07", "near", " ", "granite"] * 4]
+    assert tokenizer.encode("\x07", add_special_tokens=False).ids == []
+    tags = [[upos[(row + place) % 6] for place in range(len(words))] for row, words in enumerate(sentences)]
+    names = [str(row) for row in range(3)]
+    columns = {"split": ["test"] * 3, "language": ["sw"] * 3, "id": names, "tokens": sentences, "tags": tags}
+    frame = pl.DataFrame(columns)
+    encoded = encode("tagging", tokenizer, frame, task, max_length=9, stride=3)
+    labels = encoded.by_token["label"]
+    assert int((labels != IGNORED).sum()) == sum(map(len, sentences))
+    outputs = [labels[a:b].clamp(min=0) for a, b in zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True)]
+    found = FAMILIES["tagging"].decode(frame, task, encoded, encoded.examples("test"), outputs)
+    assert found["prediction"].to_list() == tags
+    assert score_predictions(found, "token_accuracy").rows() == [("sw", "token_accuracy", 100.0, 3)]
+    wrong = [torch.zeros_like(output) for output in outputs]  # ADJ everywhere
+    found = FAMILIES["tagging"].decode(frame, task, encoded, encoded.examples("test"), wrong)
+    right = sum(tag == "ADJ" for row in tags for tag in row)
+    expected = 100 * right / sum(map(len, tags))
+    assert score_predictions(found, "token_accuracy")["score"][0] == pytest.approx(expected)
+    # XTREME's number reads a span in each run of equal tags, and no gold sentence is one run of ADJ.
+    assert score_predictions(found, "xtreme_f1")["score"][0] == 0.0
