@@ -8,11 +8,15 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from tokenizers import Tokenizer
 from torch.nn.functional import normalize
 
 from toy import toy_task
+from xlift.encoder.adapt import Trainable
+from xlift.encoder.model import load_encoder
 from xlift.errors import UserError
 from xlift.metrics import score_predictions
+from xlift.predict import predict_cell, predict_split
 from xlift.tasks.bitext import mine
 from xlift.tasks.families import FAMILIES
 from xlift.tasks.family import COMMON_COLUMNS
@@ -196,3 +200,18 @@ def test_a_task_that_ranks_chooses_nothing():
     assert not FAMILY.calibrates(task)
     assert FAMILY.calibrate(task, frame) == {}
     assert FAMILY.calibrated(task, frame, {}).equals(frame)
+
+
+def test_a_cell_chooses_on_its_own_dev_rows(tiny_encoder, compute, tmp_path):
+    frame = collections()
+    tokenizer = Tokenizer.from_file(str(tiny_encoder / "tokenizer.json"))
+    encoded = FAMILY.encode(frame, tokenizer, TASK, 32, 0)
+    frame.write_parquet(tmp_path / "data.parquet")
+    facts = {"precision": "fp32", "threads": 1, "sentence": True}
+    found = predict_cell(TASK, facts, tiny_encoder, encoded, tmp_path / "data.parquet", None, Trainable())
+    encoder = load_encoder(tiny_encoder, dtype=torch.float32, device=torch.device("cpu"), dropout=0.0)
+    head = FAMILY.head(1, TASK, 0.0)
+    raw = {s: predict_split(TASK, encoder, head, frame, encoded, s, compute) for s in ("dev", "test")}
+    assert found.equals(FAMILY.calibrated(TASK, raw["test"], FAMILY.calibrate(TASK, raw["dev"])))
+    assert found.schema == raw["test"].schema
+    assert set(score_predictions(found, "bitext_f1")["language"]) == {"de", "fr"}
