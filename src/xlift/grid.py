@@ -108,6 +108,7 @@ class Grid(Layout):
             "stride": self.recipes[task].stride if entry.trained else 0,
             "train_examples": train_examples(self.study, entry) if entry.trained else None,
             **self._declared(task, self._data_languages(task)),
+            **self._retrieval_texts(entry),
         }
 
     def trunk_specification(self, run: Intermediate) -> Specification:
@@ -143,7 +144,7 @@ class Grid(Layout):
             weights: str | None = self.stamp("target", cell).fingerprint
         else:
             weights = self.stamp("intermediate", run).fingerprint if run.is_run else None
-        return {
+        facts: Specification = {
             "kind": "predict",
             "version": STAGE_VERSIONS["predict"],
             "task": cell.target,
@@ -153,6 +154,9 @@ class Grid(Layout):
             "threads": self.study.training.threads,
             **self._declared(cell.target, self._data_languages(cell.target)),
         }
+        if self.study.catalog[cell.target].family == "retrieval" and not self.study.catalog[cell.target].trained:
+            facts["sentence"] = self.study.encoder.sentence
+        return facts
 
     def score_specification(self, cell: Cell) -> Specification:
         """What a cell's scores depend on: predictions and metrics, and where the cell stands in the grid."""
@@ -222,6 +226,14 @@ class Grid(Layout):
     def _decaying(self, task: str, steps: int) -> dict[str, Any]:
         return {"kind": "linear", "warmup_steps": share_of_steps(self.warmup(task), steps)}
 
+    def _retrieval_texts(self, task: Task) -> dict[str, Any]:
+        """What the texts of a retrieval task are read with beside the longest query: prefixes, longest document."""
+        if task.family != "retrieval":
+            return {}
+        encoder = self.study.encoder
+        prefixes = {"query": encoder.query_prefix, "document": encoder.document_prefix}
+        return {"prefixes": prefixes, "document_length": task.document_length}
+
     def _recipe_facts(
         self,
         task: str,
@@ -264,6 +276,7 @@ class Grid(Layout):
             "seed": run.seed,
             # All English rows: those that are evaluated on are left out of training.
             **self._declared(task, [SOURCE_LANGUAGE]),
+            **self._retrieval_texts(entry),
         }
         if limits := {split: limits[split] for split in ("train", "dev") if split in limits}:
             specification["examples"] = limits

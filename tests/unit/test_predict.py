@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from xlift.encoder.adapt import Trainable, make_trainable, trained_state
 from xlift.encoder.model import load_encoder
 from xlift.errors import UserError
 from xlift.predict import forward, predict_cell, predict_split
+from xlift.tasks.encoded import collate
 from xlift.tasks.families import FAMILIES
+from xlift.tasks.retrieval import mean_pooled
 from xlift.training.cost import EncoderShape, forward_flops, training_flops
 from xlift.training.run import encoder_shape
 
@@ -78,11 +81,13 @@ def test_rows_are_complete_and_sorted(family, tiny_encoder, compute):
         if family == "retrieval":
             expected = expected.filter(role="query")
         assert found.select("language", "id").rows() == sorted(expected.select("language", "id").rows())
+        further = {"rank": pl.Int64, "pool_size": pl.Int64} if family == "retrieval" else {}
         assert found.schema == {
             "language": pl.String,
             "id": pl.String,
             "prediction": pl.List(pl.String),
             "gold": pl.List(pl.String),
+            **further,
         }
         assert not sum(found.null_count().row(0))
     rows = frame.filter(split="train")
@@ -134,6 +139,56 @@ def test_a_cell_without_weights_predicts_with_the_encoder_as_it_is(tiny_encoder,
     frame.write_parquet(tmp_path / "data.parquet")
     found = predict_cell(task, CELL, tiny_encoder, encoded, tmp_path / "data.parquet", None, Trainable())
     assert found.equals(predict_split(task, encoder, head, frame, encoded, "test", compute))
+
+
+def test_direct_retrieval_reads_the_layer_of_its_encoder(tiny_encoder, compute, tmp_path):
+    task, frame, encoded, encoder, head = prepared("retrieval", tiny_encoder)
+    direct = dataclasses.replace(task, recipe=None)
+    frame.write_parquet(tmp_path / "data.parquet")
+
+    def found(of, sentence):
+        facts = {**CELL, "sentence": sentence}
+        return predict_cell(of, facts, tiny_encoder, encoded, tmp_path / "data.parquet", None, Trainable())
+
+    def expected(layer):
+        return predict_split(task, encoder, head, frame, encoded, "test", compute, layer)
+
+    # Of two layers the first is the middle one.
+    assert not expected(1).equals(expected(2))
+    assert found(direct, sentence=False).equals(expected(1))
+    assert found(direct, sentence=True).equals(expected(None))
+    assert found(task, sentence=False).equals(expected(None))
+    # The layer's own states, not the last ones' mean.
+    rows = encoded.examples("test")[:1]
+    batch = collate(encoded, rows, 1)
+    states = mean_pooled(encoder(batch.tokens, batch.mask, batch.types, layer=1), batch.mask)
+    outputs = forward(encoder, head, FAMILIES["retrieval"], encoded, rows, compute, 1)
+    torch.testing.assert_close(torch.stack(outputs), states)
+
+
+def test_a_task_that_chooses_on_dev_chooses_with_its_run_or_on_its_own_dev(tiny_encoder, compute, tmp_path):
+    task, frame, _, encoder, head = prepared("span", tiny_encoder)
+    task = dataclasses.replace(task, unanswerable=True, metrics=("squad_v2_f1",))
+    none = pl.int_range(pl.len()) % 3 == 0
+    frame = frame.with_columns(
+        answers=pl.when(none).then(pl.lit([], dtype=pl.List(pl.String))).otherwise("answers"),
+        answer_starts=pl.when(none).then(pl.lit([], dtype=pl.List(pl.Int64))).otherwise("answer_starts"),
+    )
+    tokenizer = Tokenizer.from_file(str(tiny_encoder / "tokenizer.json"))
+    encoded = FAMILIES["span"].encode(frame, tokenizer, task, 24, 8)
+    frame.write_parquet(tmp_path / "data.parquet")
+    make_trainable(encoder, Trainable(), seed=1)
+    weights = (trained_state(encoder), head.state_dict())
+    raw = {split: predict_split(task, encoder, head, frame, encoded, split, compute) for split in ("dev", "test")}
+    arguments = (task, CELL, tiny_encoder, encoded, tmp_path / "data.parquet", weights, Trainable())
+    for threshold in (-1e9, 0.0, 1e9):
+        found = predict_cell(*arguments, {"no_answer_threshold": threshold})
+        rows = raw["test"].select("prediction", "no_answer").iter_rows()
+        expected = [[""] if score > threshold else prediction for prediction, score in rows]
+        assert found["no_answer"].to_list() == pytest.approx(raw["test"]["no_answer"].to_list(), abs=1e-4)
+        assert found["prediction"].to_list() == expected
+    chosen = FAMILIES["span"].calibrate(task, raw["dev"])
+    assert predict_cell(*arguments).equals(predict_cell(*arguments, chosen))
 
 
 # --- FLOPs ---

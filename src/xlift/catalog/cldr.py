@@ -67,7 +67,6 @@ CLDR_TASKS: tuple[Task, ...] = (
         metrics=("accuracy_at_1",),
         test_examples=32,
         max_length=64,
-        query_prefix="query: ",
         cross_lingual_only=True,
         licence="Unicode-3.0",
         summary="Find the English name of a territory or language by its name in another language; no training.",

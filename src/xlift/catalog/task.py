@@ -106,7 +106,6 @@ class Task:
     test_examples: int = 1000
     training_data: tuple[str, ...] = ()
     max_length: int = 128
-    query_prefix: str = ""
     cross_lingual_only: bool = False
     parts: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()

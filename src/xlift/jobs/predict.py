@@ -27,16 +27,19 @@ def predict_job(
         raise ValueError(
             f"{predictions}: the specification and the inputs disagree on whether there is a run to predict with"
         )
-    weights, trainable = None, Trainable()
+    task = task_of(specification)
+    weights, trainable, chosen = None, Trainable(), None
     if model is not None:
         run = Path(model).parent
         check_encoder(run, encoder_sha256(Path(encoder)))
-        trainable = Trainable(**read_manifest(run)["specification"]["trainable"])
+        facts = read_manifest(run)
+        trainable = Trainable(**facts["specification"]["trainable"])
+        if task.trained:
+            chosen = facts["dev"].get("chosen", {})
         weights = split_weights(read_weights(run, specification["weights"]))
     tokens = Encoded.load(verified(checked_tokens(Path(encoded), Path(encoder)), TOKENS))
-    task = task_of(specification)
     folder, data = checked_encoder(Path(encoder)), checked_examples(Path(examples))
-    frame = predict_cell(task, specification, folder, tokens, data, weights, trainable)
+    frame = predict_cell(task, specification, folder, tokens, data, weights, trainable, chosen)
     out = Path(predictions)
     with publishing(out) as temporary:
         frame.write_parquet(temporary, metadata={"fingerprint": fingerprint(specification)})

@@ -131,13 +131,15 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
     from xlift.tasks.encoded import SPLITS, TOKENS
     from xlift.tasks.families import FAMILIES
     from xlift.tasks.fertility import tokens_per_character
+    from xlift.tasks.retrieval import prefixed
 
     task = task_of(specification)
     vocabulary = verified(encoder, "tokenizer.json")
     tokenizer = Tokenizer.from_file(str(vocabulary))
     tokenizer.no_padding()  # some exports pad by default, and their pads would count as text
     frame = pl.read_parquet(checked_examples(examples))
-    encoded = FAMILIES[task.family].encode(frame, tokenizer, task, specification["max_length"], specification["stride"])
+    texts = prefixed(frame, **specification["prefixes"]) if "prefixes" in specification else frame
+    encoded = FAMILIES[task.family].encode(texts, tokenizer, task, specification["max_length"], specification["stride"])
     of_train = encoded.split[encoded.owner] == SPLITS.index("train")
     if task.trained:
         found = len(FAMILIES[task.family].training_examples(encoded))

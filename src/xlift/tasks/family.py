@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,12 +29,16 @@ class Family(ABC):
     name: str
     columns: ClassVar[Mapping[str, pl.DataType]]
     """The family's own columns of prepared examples."""
+    optional_columns: ClassVar[Mapping[str, pl.DataType]] = {}
+    """Columns that rows may have, too, and that may be null."""
     text_columns: ClassVar[tuple[str, ...]] = ()
     """Those of them that hold text in the example's language, and in no other."""
     whole_batch = False
     """Whether the loss needs all sequences of an optimiser step in one forward pass."""
     outputs_by_token = False
     """Whether `outputs` run along tokens."""
+    outputs_on_device = False
+    """Whether `decode` computes on the device with all outputs."""
 
     def check(self, frame: pl.DataFrame, task: Task) -> None:
         """Refuse prepared rows with missing columns, other types, nulls, repeated ids or an unknown split."""
@@ -44,24 +48,37 @@ class Family(ABC):
                 raise UserError(
                     f"data of {task.name}: column {column!r} should be {dtype} and is {found}; prepare it again"
                 )
+        for column in sorted(self.optional_columns.keys() & set(frame.columns)):
+            if frame.schema[column] != self.optional_columns[column]:
+                raise UserError(
+                    f"data of {task.name}: column {column!r} should be {self.optional_columns[column]} and is "
+                    f"{frame.schema[column]}; prepare it again"
+                )
         required = [column for column in (*COMMON_COLUMNS, *self.columns) if column != "text_b"]
         for column in required:
             values = frame[column]
             inner = isinstance(values.dtype, pl.List) and values.list.contains(None).any()
             if values.null_count() or inner:
                 raise UserError(f"data of {task.name}: column {column!r} has empty values; prepare it again")
-        keys = [*COMMON_COLUMNS, *(["role"] if "role" in self.columns else [])]
-        if frame.select(keys).is_duplicated().any():
+        # A document's id belongs to its pool; the family looks at that.
+        identified = frame.filter(pl.col("role") != "document") if "role" in self.columns else frame
+        if identified.select([*COMMON_COLUMNS]).is_duplicated().any():
             raise UserError(f"data of {task.name}: an id appears twice in a split and language; prepare it again")
         if unknown := sorted(set(frame["split"]) - {"train", "dev", "test"}):
             raise UserError(f"data of {task.name}: unknown split {unknown[0]!r}; use train, dev or test")
-        taught = frame.filter(pl.col("split").is_in(["train", "dev"]) & (pl.col("language") != SOURCE_LANGUAGE))
+        free = self.dev_in_every_language(task)
+        english, hold = (["train"], "train holds") if free else (["train", "dev"], "train and dev hold")
+        taught = frame.filter(pl.col("split").is_in(english) & (pl.col("language") != SOURCE_LANGUAGE))
         if taught.height:
             raise UserError(
-                f"data of {task.name}: train and dev hold English only, and {taught['id'][0]!r} is "
+                f"data of {task.name}: {hold} English only, and {taught['id'][0]!r} is "
                 f"{taught['language'][0]!r}; move it to test"
             )
         self.check_values(frame, task)
+
+    def dev_in_every_language(self, task: Task) -> bool:
+        """Whether something is chosen on dev rows of each language, by the task's official protocol."""
+        return False
 
     @abstractmethod
     def check_values(self, frame: pl.DataFrame, task: Task) -> None:
@@ -91,6 +108,29 @@ class Family(ABC):
 
         `outputs` has one tensor a sequence, cut to the sequence's own tokens where it runs along tokens.
         """
+
+    def further_columns(self, task: Task) -> Mapping[str, pl.DataType]:
+        """Columns of the task's predictions after language, id, prediction and gold."""
+        return {}
+
+    def calibrates(self, task: Task) -> bool:
+        """Whether predictions depend on something that is chosen on dev."""
+        return False
+
+    def calibrate(self, task: Task, predictions: pl.DataFrame) -> dict[str, Any]:
+        """What is chosen on dev's predictions, as JSON has it; kept with the run where there is one."""
+        return {}
+
+    def calibrated(self, task: Task, predictions: pl.DataFrame, chosen: Mapping[str, Any]) -> pl.DataFrame:
+        """The predictions that follow from what was chosen."""
+        return predictions
+
+    def layer(self, task: Task, layers: int, sentence: bool) -> int | None:
+        """The encoder's layer that is read; None: the last.
+
+        `layers`: how many it has. `sentence`: whether it was made for sentence vectors.
+        """
+        return None
 
     def floor(self, frame: pl.DataFrame, task: Task, predictions: pl.DataFrame) -> float:
         """Score in points, on the primary metric, of the best English answer that ignores the input.
@@ -129,14 +169,26 @@ def permuted(values: Tensor, places: Tensor, generator: torch.Generator) -> Tens
     return changed
 
 
+PREDICTION_COLUMNS: Mapping[str, pl.DataType] = {
+    "language": pl.String(),
+    "id": pl.String(),
+    "prediction": pl.List(pl.String()),
+    "gold": pl.List(pl.String()),
+}
+
+
 def prediction_frame(
-    frame: pl.DataFrame, examples: Tensor, predictions: list[list[str]], golds: list[list[str]]
+    frame: pl.DataFrame,
+    examples: Tensor,
+    predictions: list[list[str]],
+    golds: list[list[str]],
+    further: Sequence[pl.Series] = (),
 ) -> pl.DataFrame:
-    """Predictions in the artifact's columns, sorted by language and id."""
+    """Predictions in the artifact's columns and the family's further ones, sorted by language and id."""
     rows = frame[examples.tolist()].select("language", "id")
     schema = pl.List(pl.String)
     columns = pl.Series("prediction", predictions, schema), pl.Series("gold", golds, schema)
-    return rows.with_columns(*columns).sort("language", "id")
+    return rows.with_columns(*columns, *further).sort("language", "id")
 
 
 def label_index(task: Task, value: str, where: str) -> int:

@@ -1,4 +1,5 @@
-"""Retrieval: mean-pooled, normalised states; exact search in a pool; a dual encoder where there is training data."""
+"""Retrieval: mean-pooled, normalised states; exact search in a pool; a dual encoder where there is training data;
+bitext mining."""
 
 from __future__ import annotations
 
@@ -13,15 +14,17 @@ from torch import Tensor, nn
 from xlift.catalog.task import Task
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
-from xlift.metrics import RANKING_DEPTH, floor
+from xlift.metrics import RANKING_DEPTH, floor, margin_threshold
+from xlift.tasks.bitext import mine
 from xlift.tasks.encoded import Batch, Builder, Encoded
 from xlift.tasks.family import Family, permuted, prediction_frame
+from xlift.tasks.search import search
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
-QUERY_ROWS = 512
-"""Queries searched at a time."""
+MARGIN = "margin"
+"""Column of mined pairs: their margin; null where nothing was mined."""
 
 
 class DualEncoderHead(nn.Module):
@@ -33,7 +36,14 @@ class DualEncoderHead(nn.Module):
 
 
 class Retrieval(Family):
-    """Queries searched in the documents of their own split and pool."""
+    """Queries searched in the documents of their own split and pool.
+
+    Without training data an encoder's states are read as they are, at `middle_layer` or, of an encoder of sentences,
+    the last; with it a dual encoder is trained. A document may have a second text beside its own, such as the paragraph
+    that it stands in (`text_b`), and is then encoded as a pair. A task of the metric `bitext_f1` mines pairs: a query
+    (a source sentence) may have no right document, predictions have the one that was mined or none, and the least
+    margin of a mined pair is chosen on dev rows of the same language.
+    """
 
     name = "retrieval"
     columns: ClassVar[Mapping[str, pl.DataType]] = {
@@ -42,7 +52,9 @@ class Retrieval(Family):
         "pool": pl.String(),
         "gold": pl.List(pl.String()),
     }
+    optional_columns: ClassVar[Mapping[str, pl.DataType]] = {"text_b": pl.String()}
     whole_batch = True
+    outputs_on_device = True
 
     def check_values(self, frame: pl.DataFrame, task: Task) -> None:
         if unknown := sorted(set(frame["role"]) - {"query", "document"}):
@@ -53,14 +65,15 @@ class Retrieval(Family):
         for split, pool, identifier, gold in (
             frame.filter(pl.col("role") == "query").select("split", "pool", "id", "gold").iter_rows()
         ):
-            if not gold or any((split, pool, g) not in documents for g in gold):
+            if not (gold or mines(task)) or any((split, pool, name) not in documents for name in gold):
                 raise UserError(
                     f"data of {task.name}: query {identifier!r} has no right document in pool {pool!r} of {split}; "
                     "add it or drop the query"
                 )
+        if mines(task):
+            _check_pairs(frame, task)
 
     def encode(self, frame: pl.DataFrame, tokenizer: Tokenizer, task: Task, max_length: int, stride: int) -> Encoded:
-        tokenizer.enable_truncation(max_length)
         builder = Builder()
         place = {
             (split, pool, identifier): row
@@ -69,14 +82,18 @@ class Retrieval(Family):
             )
             if role == "document"
         }
-        encodings = tokenizer.encode_batch([task.query_prefix + text for text in frame["text"]])
-        for (split, pool, role, gold), encoding in zip(
-            frame.select("split", "pool", "role", "gold").iter_rows(), encodings, strict=True
-        ):
-            # A document points at itself, a query at the row of its (first) right document.
-            builder.example(
-                split, query=int(role == "query"), gold=place[split, pool, gold[0]] if role == "query" else -1
-            )
+        roles = frame["role"].to_list()
+        firsts = [
+            place[split, pool, gold[0]] if role == "query" and gold else -1
+            for split, pool, role, gold in frame.select("split", "pool", "role", "gold").iter_rows()
+        ]
+        answers = _same_answer(frame, place) if task.trained else []
+        encodings = iter(_encodings(frame, tokenizer, max_length, task.document_length or max_length))
+        for row, (split, role, first) in enumerate(zip(frame["split"], roles, firsts, strict=True)):
+            # A query points at the row of its (first) right document.
+            facts = {"answer": answers[row]} if task.trained else {}
+            builder.example(split, query=int(role == "query"), gold=first, **facts)
+            encoding = next(encodings)
             builder.sequence(encoding.ids, encoding.type_ids, {})
         return builder.build()
 
@@ -93,7 +110,10 @@ class Retrieval(Family):
         return torch.cat([examples, gold[(gold >= 0) & ~torch.isin(gold, examples)]])
 
     def loss(self, head: nn.Module, hidden: Tensor, batch: Batch, encoded: Encoded) -> Tensor:
-        """In-batch softmax: each query against every document of the optimiser step."""
+        """In-batch softmax: each query against its document and every other one of the optimiser step.
+
+        Documents that answer the query as well as its own does (see `_same_answer`) are not among the others.
+        """
         vectors = mean_pooled(hidden, batch.mask)
         rows = encoded.owner[batch.sequences]
         queries = encoded.by_example["query"][rows] == 1
@@ -101,6 +121,10 @@ class Retrieval(Family):
         targets = torch.searchsorted(rows[~queries], wanted).to(vectors.device)
         assert isinstance(head, DualEncoderHead)
         scores = head.log_scale.clamp(max=4.6).exp() * vectors[queries] @ vectors[~queries].T
+        answer = encoded.by_example["answer"]
+        twins = (answer[wanted][:, None] == answer[rows[~queries]]).to(vectors.device)
+        twins[torch.arange(len(wanted), device=vectors.device), targets] = False
+        scores = scores.masked_fill(twins, -torch.inf)
         return F.cross_entropy(scores, targets, reduction="sum")
 
     def without_content(self, encoded: Encoded, examples: Tensor, generator: torch.Generator) -> dict[str, Any]:
@@ -118,16 +142,54 @@ class Retrieval(Family):
         rows = frame[examples.tolist()].with_row_index("place")
         documents = rows.filter(pl.col("role") == "document")
         queries = rows.filter(pl.col("role") == "query")
-        predictions: list[list[str]] = []
-        places: list[int] = []
+        decode = _mined if mines(task) else _ranked
+        answers = []
         for (split, pool), group in queries.group_by("split", "pool", maintain_order=True):
             pooled = documents.filter((pl.col("split") == split) & (pl.col("pool") == pool)).sort("id")
-            best = search(vectors[group["place"].to_list()], vectors[pooled["place"].to_list()], RANKING_DEPTH)
-            identifiers = pooled["id"].to_list()
-            predictions += [[identifiers[i] for i in ranking] for ranking in best.tolist()]
-            places += group["place"].to_list()
-        chosen = examples[torch.tensor(places, dtype=torch.int64)]
-        return prediction_frame(frame, chosen, predictions, frame["gold"][chosen.tolist()].to_list())
+            answers.append(decode(group, pooled, vectors).with_columns(place=group["place"]))
+        schema = {"prediction": pl.List(pl.String()), **self.further_columns(task), "place": pl.UInt32()}
+        found = pl.concat([pl.DataFrame(schema=schema), *answers])
+        chosen = examples[found["place"].cast(pl.Int64).to_torch()]
+        golds = frame["gold"][chosen.tolist()].to_list()
+        further = [found[column] for column in self.further_columns(task)]
+        return prediction_frame(frame, chosen, found["prediction"].to_list(), golds, further)
+
+    def further_columns(self, task: Task) -> Mapping[str, pl.DataType]:
+        return {MARGIN: pl.Float64()} if mines(task) else {"rank": pl.Int64(), "pool_size": pl.Int64()}
+
+    def dev_in_every_language(self, task: Task) -> bool:
+        return mines(task)
+
+    def calibrates(self, task: Task) -> bool:
+        return mines(task)
+
+    def calibrate(self, task: Task, predictions: pl.DataFrame) -> dict[str, Any]:
+        """For each language the margin from which mined pairs are kept, by which its F1 is best."""
+        if not mines(task):
+            return {}
+        chosen = {}
+        for (language,), rows in predictions.sort("language").group_by("language", maintain_order=True):
+            mined = rows.filter(pl.col(MARGIN).is_not_null())
+            right = [p[0] in gold for p, gold in mined.select("prediction", "gold").iter_rows()]
+            total = int(rows["gold"].list.len().sum())
+            chosen[str(language)] = margin_threshold(mined[MARGIN].to_list(), right, total)
+        return {"margin_threshold": chosen}
+
+    def calibrated(self, task: Task, predictions: pl.DataFrame, chosen: Mapping[str, Any]) -> pl.DataFrame:
+        """Pairs below their language's threshold are not predicted; their margin stays."""
+        if not mines(task):
+            return predictions
+        thresholds = chosen["margin_threshold"]
+        if missing := sorted(set(predictions["language"]) - thresholds.keys()):
+            raise UserError(f"data of {task.name}: {missing[0]} has no dev rows to choose a threshold on; add them")
+        least = pl.col("language").replace_strict(thresholds, return_dtype=pl.Float64)
+        nothing = pl.lit([], dtype=pl.List(pl.String()))
+        kept = pl.when(pl.col(MARGIN) >= least).then("prediction").otherwise(nothing)
+        return predictions.with_columns(prediction=kept)
+
+    def layer(self, task: Task, layers: int, sentence: bool) -> int | None:
+        """The last where the states were trained for it, else `middle_layer`."""
+        return None if task.trained or sentence else middle_layer(layers)
 
     def floor(self, frame: pl.DataFrame, task: Task, predictions: pl.DataFrame) -> float:
         """Ranking each query's pool at random."""
@@ -153,13 +215,109 @@ def mean_pooled(hidden: Tensor, mask: Tensor | None) -> Tensor:
     return F.normalize((hidden * weights).sum(1) / weights.sum(1), dim=-1)
 
 
-def search(queries: Tensor, documents: Tensor, best: int) -> Tensor:
-    """Indices of the `best` most similar documents of each query, best first: [queries, min(best, documents)].
+def _check_pairs(frame: pl.DataFrame, task: Task) -> None:
+    """Refuse a mining task with training, or with a language that has no gold pairs in test or dev."""
+    if task.trained or task.metrics[0] != "bitext_f1":
+        raise UserError(f"{task.name}: bitext_f1 is the first metric of a task without a recipe; correct its entry")
+    pairs = frame.filter(pl.col("role") == "query").group_by("split", "language").agg(pl.col("gold").list.len().sum())
+    known = {(split, language) for split, language, number in pairs.iter_rows() if number}
+    for language in sorted(set(frame.filter(pl.col("role") == "query")["language"])):
+        for split in ("dev", "test"):
+            if (split, language) not in known:
+                raise UserError(
+                    f"data of {task.name}: {language} has no gold pair in {split}; add its rows or leave the language "
+                    "out"
+                )
 
-    Exact search by dot product in chunks of queries; ties go to the earlier document.
+
+def middle_layer(layers: int) -> int:
+    """The layer read for retrieval where nothing was trained for it; states nearer the end are about masked words.
+
+    14 of 24, as XTREME and jiant read XLM-R Large, and by analogy 8 of 12; of another number, seven twelfths (which 14
+    of 24 is), rounded, and at least the first.
     """
-    found = []
-    for chunk in queries.split(QUERY_ROWS):
-        scores = chunk @ documents.T
-        found.append(scores.sort(dim=1, descending=True, stable=True).indices[:, :best])
-    return torch.cat(found)
+    return {12: 8, 24: 14}.get(layers, max(1, round(layers * 7 / 12)))
+
+
+def mines(task: Task) -> bool:
+    """Whether pairs are mined from two collections, instead of each query having its right documents."""
+    return "bitext_f1" in task.metrics
+
+
+def prefixed(frame: pl.DataFrame, query: str, document: str) -> pl.DataFrame:
+    """The rows with the words that an encoder wants before queries and documents (E5's "query: ")."""
+    before = pl.when(pl.col("role") == "query").then(pl.lit(query)).otherwise(pl.lit(document))
+    return frame.with_columns(text=before + pl.col("text"))
+
+
+def _encodings(frame: pl.DataFrame, tokenizer: Tokenizer, query: int, document: int) -> list[Encoding]:
+    """Tokens of each row, of at most `query` or `document` tokens; of a pair the longer text loses its end."""
+    second = frame["text_b"] if "text_b" in frame.columns else [None] * frame.height
+    inputs = [a if b is None else (a, b) for a, b in zip(frame["text"], second, strict=True)]
+    found: dict[int, Encoding] = {}
+    for role, length in (("query", query), ("document", document)):
+        rows = [row for row, name in enumerate(frame["role"]) if name == role]
+        tokenizer.enable_truncation(length, strategy="longest_first")
+        found |= zip(rows, tokenizer.encode_batch([inputs[row] for row in rows]), strict=True)
+    return [found[row] for row in range(frame.height)]
+
+
+def _same_answer(frame: pl.DataFrame, place: Mapping[tuple[str, str, str], int]) -> list[int]:
+    """For each document's row the first row that answers the same questions; -1 for a query's.
+
+    Documents with the same text answer the same, and so do all right documents of a query or of queries with the same
+    words, and what is the same as the same.
+    """
+    same = list(range(frame.height))
+
+    def root(row: int) -> int:
+        while same[row] != row:
+            same[row] = same[same[row]]
+            row = same[row]
+        return row
+
+    context = frame["text_b"] if "text_b" in frame.columns else [None] * frame.height
+    known: dict[tuple[Any, ...], int] = {}
+    rows = frame.select("split", "pool", "role", "text", "gold").iter_rows()
+    for row, ((split, pool, role, text, gold), beside) in enumerate(zip(rows, context, strict=True)):
+        documents = [row] if role == "document" else [place[split, pool, name] for name in gold]
+        for document in documents:
+            first, second = sorted((root(known.setdefault((split, role, text, beside), document)), root(document)))
+            same[second] = first
+    return [root(row) if role == "document" else -1 for row, role in enumerate(frame["role"])]
+
+
+def _ranked(queries: pl.DataFrame, documents: pl.DataFrame, vectors: Tensor) -> pl.DataFrame:
+    """The best documents of each query, the rank of its best right one, and how many documents there are."""
+    identifiers = documents["id"].to_list()
+    places = {identifier: place for place, identifier in enumerate(identifiers)}
+    golds = [[places[name] for name in gold] for gold in queries["gold"]]
+    found = search(_rows(vectors, queries), _rows(vectors, documents), RANKING_DEPTH, golds)
+    assert found.rank is not None
+    return pl.DataFrame(
+        {
+            "prediction": [[identifiers[place] for place in ranking] for ranking in found.places.tolist()],
+            "rank": found.rank.tolist(),
+            "pool_size": [len(identifiers)] * len(golds),
+        },
+        schema={"prediction": pl.List(pl.String()), "rank": pl.Int64(), "pool_size": pl.Int64()},
+    )
+
+
+def _mined(queries: pl.DataFrame, documents: pl.DataFrame, vectors: Tensor) -> pl.DataFrame:
+    """The document mined for each query, if any, and the margin of the two."""
+    identifiers = documents["id"].to_list()
+    texts = queries["text"].to_list(), documents["text"].to_list()
+    pairs = {pair.source: pair for pair in mine(_rows(vectors, queries), _rows(vectors, documents), *texts)}
+    found = [pairs.get(row) for row in range(queries.height)]
+    return pl.DataFrame(
+        {
+            "prediction": [[] if pair is None else [identifiers[pair.target]] for pair in found],
+            MARGIN: [None if pair is None else pair.margin for pair in found],
+        },
+        schema={"prediction": pl.List(pl.String()), MARGIN: pl.Float64()},
+    )
+
+
+def _rows(vectors: Tensor, rows: pl.DataFrame) -> Tensor:
+    return vectors[rows["place"].to_list()]

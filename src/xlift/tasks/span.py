@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from xlift.catalog.task import Task
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
-from xlift.metrics import floor
-from xlift.tasks.encoded import IGNORED, Batch, Builder, Encoded
+from xlift.metrics import floor, no_answer_threshold
+from xlift.tasks.encoded import IGNORED, SPLITS, Batch, Builder, Encoded
 from xlift.tasks.family import Family, LinearHead, prediction_frame
 from xlift.tasks.windows import windows
 
@@ -23,10 +23,18 @@ if TYPE_CHECKING:
 
 LONGEST_ANSWER = 30
 """Tokens of the longest answer considered (the usual limit of SQuAD readers)."""
+NO_ANSWER = "no_answer"
+"""Column of predictions: score of no answer less that of the best span, where questions may have no answer."""
 
 
 class Span(Family):
-    """Start and end of the answer in the context. A window without the whole answer points at the first token."""
+    """Start and end of the answer in the context. A window without the whole answer points at the first token.
+
+    Where questions may have no answer (`Task.unanswerable`), the score of none is that of the first token, the least
+    over the windows, as in BERT's reader of SQuAD 2.0. None is the prediction where it beats the best span by more than
+    a threshold chosen on English dev (`no_answer_threshold`). The best span is all that is kept of a question: neither
+    the metrics nor the public evaluation's files read an n-best list.
+    """
 
     name = "span"
     outputs_by_token = True
@@ -42,6 +50,8 @@ class Span(Family):
         for identifier, context, answers, starts in frame.select(
             "id", "context", "answers", "answer_starts"
         ).iter_rows():
+            if task.unanswerable and not answers and not starts:
+                continue
             if not answers or len(answers) != len(starts):
                 raise UserError(f"data of {task.name}: example {identifier!r} has no answer or no offset; give both")
             for answer, start in zip(answers, starts, strict=True):
@@ -50,6 +60,13 @@ class Span(Family):
                         f"data of {task.name}: the answer {answer!r} of {identifier!r} is not at offset {start} of its "
                         "context; correct the offset"
                     )
+        for split in SPLITS:
+            answers = frame.filter(pl.col("split") == split)["answers"]
+            if len(answers) and answers.list.len().max() == 0:
+                raise UserError(
+                    f"data of {task.name}: no question of {split} has an answer; the source has no real labels, use "
+                    "another copy"
+                )
 
     def encode(self, frame: pl.DataFrame, tokenizer: Tokenizer, task: Task, max_length: int, stride: int) -> Encoded:
         tokenizer.no_truncation()
@@ -58,7 +75,10 @@ class Span(Family):
         encodings = tokenizer.encode_batch(texts)
         for row, encoding in zip(frame.iter_rows(named=True), encodings, strict=True):
             builder.example(row["split"])
-            answer = (row["answer_starts"][0], row["answer_starts"][0] + len(row["answers"][0]))
+            # A question without an answer has none in any window.
+            answer = (0, 0)
+            if row["answers"]:
+                answer = (row["answer_starts"][0], row["answer_starts"][0] + len(row["answers"][0]))
             self._add_windows(
                 builder,
                 encoding,
@@ -154,9 +174,9 @@ class Span(Family):
         position = iter(zip(self.sequences(encoded, examples).tolist(), outputs, strict=True))
         first = encoded.first_sequence()
         contexts = frame["context"]
-        predictions = []
+        predictions, differences = [], []
         for example in examples.tolist():
-            best = (-torch.inf, "")
+            best, none = (-torch.inf, ""), torch.inf
             for _ in range(int(first[example]), int(first[example + 1])):
                 sequence, scores = next(position)
                 here = slice(encoded.offsets[sequence], encoded.offsets[sequence + 1])
@@ -165,11 +185,37 @@ class Span(Family):
                 )
                 if score > best[0]:
                     best = (score, contexts[example][span[0] : span[1]])
+                none = min(none, float(scores[0].sum()))
             predictions.append([best[1]])
-        return prediction_frame(frame, examples, predictions, frame["answers"][examples.tolist()].to_list())
+            differences.append(none - best[0])
+        golds = [answers or [""] for answers in frame["answers"][examples.tolist()].to_list()]
+        further = [pl.Series(NO_ANSWER, differences, pl.Float64)] if task.unanswerable else []
+        return prediction_frame(frame, examples, predictions, golds, further)
+
+    def further_columns(self, task: Task) -> Mapping[str, pl.DataType]:
+        return {NO_ANSWER: pl.Float64()} if task.unanswerable else {}
+
+    def calibrates(self, task: Task) -> bool:
+        return task.unanswerable
+
+    def calibrate(self, task: Task, predictions: pl.DataFrame) -> dict[str, Any]:
+        """The no-answer threshold by which the primary metric is best."""
+        if not task.unanswerable:
+            return {}
+        answers, golds = predictions["prediction"].list.first().to_list(), predictions["gold"].to_list()
+        threshold = no_answer_threshold(task.metrics[0], answers, golds, predictions[NO_ANSWER].to_list())
+        return {"no_answer_threshold": threshold}
+
+    def calibrated(self, task: Task, predictions: pl.DataFrame, chosen: Mapping[str, Any]) -> pl.DataFrame:
+        """The empty answer where no answer beats the best span by more than the threshold."""
+        if not task.unanswerable:
+            return predictions
+        silent = pl.col(NO_ANSWER) > chosen["no_answer_threshold"]
+        none = pl.lit([""], dtype=pl.List(pl.String()))
+        return predictions.with_columns(prediction=pl.when(silent).then(none).otherwise("prediction"))
 
     def floor(self, frame: pl.DataFrame, task: Task, predictions: pl.DataFrame) -> float:
-        """Answering with the whole context."""
+        """Answering with the whole context, or never where that is better."""
         contexts = dict(frame.select("id", "context").iter_rows())
         ordered = [contexts[identifier] for identifier in predictions["id"]]
         return floor(task.metrics[0], predictions["gold"].to_list(), SOURCE_LANGUAGE, contexts=ordered)

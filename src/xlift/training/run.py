@@ -263,16 +263,23 @@ def encoder_shape(folder: Path, trained_layers: int | None) -> EncoderShape:
 def evaluate_dev(
     task: Task, encoder: nn.Module, head: nn.Module, encoded: Encoded, data: Path, compute: Compute
 ) -> dict[str, Any]:
-    """English dev score on the primary metric, and the score of ignoring the input (both in points)."""
+    """English dev score on the primary metric, and the score of ignoring the input (both in points).
+
+    And what is chosen on dev, where the task has something to choose (`Family.calibrate`).
+    """
     frame = pl.read_parquet(data)
     predictions = predict_split(task, encoder, head, frame, encoded, "dev", compute)
     if predictions.is_empty():
         raise UserError(
             f"{data}: {task.name} has no English dev examples, so a collapsed run could not be told; add a dev split"
         )
+    family = FAMILIES[task.family]
+    chosen = family.calibrate(task, predictions)
+    predictions = family.calibrated(task, predictions, chosen)
     score = float(score_predictions(predictions, task.metrics[0])["score"][0])
-    floor = FAMILIES[task.family].floor(frame.filter(pl.col("split") == "dev"), task, predictions)
-    return {"metric": task.metrics[0], "score": score, "floor": floor, "collapsed": score <= floor}
+    floor = family.floor(frame.filter(pl.col("split") == "dev"), task, predictions)
+    facts = {"metric": task.metrics[0], "score": score, "floor": floor, "collapsed": score <= floor}
+    return {**facts, "chosen": chosen} if chosen else facts
 
 
 def manifest_facts(

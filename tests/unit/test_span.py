@@ -1,0 +1,174 @@
+"""Extractive answers: targets over windows, the best span, loss, questions without an answer."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import polars as pl
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from encoding import SHARED, encode, everything
+from toy import toy_frame, toy_task
+from xlift.errors import UserError
+from xlift.tasks import span as span_module
+from xlift.tasks.encoded import IGNORED
+from xlift.tasks.families import FAMILIES
+from xlift.tasks.span import best_span
+
+PIECES = st.sampled_from(["goat", "Санкт", "ａｂ", "ﬁne", "é", "e\u0301", "\u200b", "ไทย", "12", "x"])
+GAPS = st.sampled_from(["", " ", "  ", "\t", "\n ", "\u3000", "\u00a0", "-"])
+CONTEXTS = st.lists(st.tuples(PIECES, GAPS), min_size=1, max_size=25)
+
+
+def span_frame(context, start, stop):
+    return pl.DataFrame(
+        {
+            "split": ["test"],
+            "language": ["en"],
+            "id": ["0"],
+            "context": [context],
+            "question": ["which one"],
+            "answers": [[context[start:stop]]],
+            "answer_starts": [[start]],
+        }
+    )
+
+
+def answer_in_tokens(encoding, context, start, stop):
+    """Characters of the answer that some token of the context has (a removed character has none)."""
+    covered = {
+        place
+        for (a, b), part in zip(encoding.offsets, encoding.sequence_ids, strict=True)
+        if part == 1
+        for place in range(a, b)
+    }
+    return [place for place in range(start, stop) if place in covered and not context[place].isspace()]
+
+
+@settings(SHARED, max_examples=150)
+@given(CONTEXTS, st.data())
+def test_span_targets_cover_the_answer_and_an_oracle_gives_it_back(tokenizer, pieces, data):
+    context = "".join(piece + gap for piece, gap in pieces)
+    start = data.draw(st.integers(0, len(context) - 1))
+    stop = data.draw(st.integers(start + 1, min(len(context), start + 12)))
+    tokenizer.no_truncation()
+    encoding = tokenizer.encode("which one", context)
+    needed = answer_in_tokens(encoding, context, start, stop)
+    assume(needed)
+    frame, task = span_frame(context, start, stop), toy_task("span")
+    family = FAMILIES["span"]
+    family.check(frame, task)
+    encoded = family.encode(frame, tokenizer, task, 30, 12)
+    held = []
+    outputs = []
+    for sequence in range(len(encoded.owner)):
+        here = slice(int(encoded.offsets[sequence]), int(encoded.offsets[sequence + 1]))
+        begin, end = (int(encoded.by_sequence[name][sequence]) for name in ("start", "end"))
+        first, last = encoded.by_token["char_start"][here], encoded.by_token["char_end"][here]
+        scores = torch.zeros(here.stop - here.start, 2)
+        if (begin, end) != (0, 0):
+            held.append(sequence)
+            assert begin <= end
+            # The target's characters cover the answer, and no token at its ends could be left out.
+            assert int(first[begin]) <= needed[0]
+            assert int(last[end]) > needed[-1]
+            assert int(last[begin]) > needed[0]
+            assert int(first[end]) <= needed[-1]
+            scores[begin, 0] = scores[end, 1] = 5.0
+        outputs.append(scores)
+    assume(held)
+    found = family.decode(frame, task, encoded, torch.tensor([0]), outputs)
+    prediction = found["prediction"][0][0]
+    assert context[needed[0] : needed[-1] + 1] in prediction
+    # Nothing but the answer's own tokens: what is more is part of a token that overlaps it.
+    touching = [
+        (a, b)
+        for (a, b), part in zip(encoding.offsets, encoding.sequence_ids, strict=True)
+        if part == 1 and a < stop and b > start and context[a:b].strip()
+    ]
+    assert prediction in context[min(a for a, _ in touching) : max(b for _, b in touching)]
+
+
+def test_a_whole_word_answer_comes_back_exactly_across_windows(tokenizer):
+    task, family = toy_task("span"), FAMILIES["span"]
+    words = [f"w{i}" for i in range(40)]
+    for place in range(0, 40, 3):
+        context = " ".join([*words[:place], "goat", *words[place:]])
+        start = context.index("goat")
+        frame = span_frame(context, start, start + 4)
+        encoded = family.encode(frame, tokenizer, task, 40, 12)
+        assert len(encoded.owner) > 3
+        starts, ends = encoded.by_sequence["start"], encoded.by_sequence["end"]
+        assert (starts > 0).any()
+        outputs = []
+        for sequence, length in enumerate(encoded.lengths.tolist()):
+            scores = torch.zeros(length, 2)
+            scores[int(starts[sequence]), 0] = scores[int(ends[sequence]), 1] = 3.0
+            outputs.append(scores)
+        assert family.decode(frame, task, encoded, torch.tensor([0]), outputs)["prediction"].to_list() == [["goat"]]
+        assert family.units(encoded).tolist() == [len(encoded.owner)]
+
+
+@pytest.mark.parametrize("answer", [" goat ", "goat\u200b", "\tgoat", "goat  "])
+def test_an_answer_with_blanks_at_its_ends_is_still_learnt(tokenizer, answer):
+    context = f"one{answer if answer[0].isspace() else ' ' + answer} two"
+    start = context.index(answer)
+    family = FAMILIES["span"]
+    frame = span_frame(context, start, start + len(answer))
+    encoded = family.encode(frame, tokenizer, toy_task("span"), 40, 12)
+    begin, end = int(encoded.by_sequence["start"][0]), int(encoded.by_sequence["end"][0])
+    text = context[int(encoded.by_token["char_start"][begin]) : int(encoded.by_token["char_end"][end])]
+    assert text.strip(" \t\u200b") == "goat"
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 45), st.integers(0, 10_000))
+def test_best_span_is_the_best_of_all(size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(size + 3, 2, generator=generator)
+    char_start = torch.tensor([IGNORED, IGNORED, *range(0, 2 * size, 2), IGNORED])
+    char_end = torch.tensor([IGNORED, IGNORED, *range(1, 2 * size, 2), IGNORED])
+    best = max(
+        (float(scores[i + 2, 0] + scores[j + 2, 1]), (2 * i, 2 * j + 1))
+        for i, j in product(range(size), repeat=2)
+        if i <= j < i + span_module.LONGEST_ANSWER
+    )
+    score, characters = best_span(scores, char_start, char_end)
+    assert score == pytest.approx(best[0])
+    assert characters == best[1]
+
+
+@pytest.mark.parametrize(("last", "expected"), [(29, (0, 30)), (30, (30, 31))])
+def test_answers_have_thirty_tokens_at_most(last, expected):
+    scores = torch.zeros(40, 2)
+    scores[0, 0] = scores[last, 1] = 5.0  # thirty tokens from 0 to 29
+    scores[last, 0] = 1.0  # the next best start
+    score, characters = best_span(scores, torch.arange(40), torch.arange(1, 41))
+    assert (score, characters) == (10.0 if last == 29 else 6.0, expected)
+
+
+def test_span_loss_by_hand(tokenizer):
+    frame, task, family = toy_frame("span").head(3), toy_task("span"), FAMILIES["span"]
+    encoded = encode("span", tokenizer, frame, task)
+    batch = everything("span", encoded)
+    hidden = torch.randn(*batch.tokens.shape, 2, generator=torch.Generator().manual_seed(2))
+    expected = 0.0
+    for row in range(len(batch.tokens)):
+        places = [0, *(batch.by_token["char_start"][row] != IGNORED).nonzero().flatten().tolist()]
+        for kind, name in enumerate(("start", "end")):
+            scores = {place: float(hidden[row, place, kind]) for place in places}
+            right = int(encoded.by_sequence[name][row])
+            expected += (math.log(sum(map(math.exp, scores.values()))) - scores[right]) / 2
+    assert float(family.loss(torch.nn.Identity(), hidden, batch, encoded)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_span_refuses_a_question_that_fills_the_window_and_an_empty_context(tokenizer):
+    frame = span_frame("one goat two", 4, 8).with_columns(question=pl.lit("which one " * 10))
+    with pytest.raises(UserError, match=r"toy_span, example '0': the question leaves no room .* in 30 tokens"):
+        FAMILIES["span"].encode(frame, tokenizer, toy_task("span"), 30, 8)
+    with pytest.raises(UserError, match="finds nothing in the context"):
+        FAMILIES["span"].encode(span_frame("\x07", 0, 1), tokenizer, toy_task("span"), 30, 8)
