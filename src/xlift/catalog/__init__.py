@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from xlift.catalog.cldr import CLDR_TASKS
+from xlift.catalog.declared import task_from
 from xlift.catalog.intermediate import INTERMEDIATE_TASKS
 from xlift.catalog.search import RETRIEVAL_TASKS
 from xlift.catalog.target import TARGET_TASKS
-from xlift.catalog.declared import task_from
 from xlift.catalog.task import Task
 
 CATALOG: dict[str, Task] = {
