@@ -25,7 +25,7 @@ from xlift.training.build import frozen_dtype
 from xlift.training.cost import training_flops
 from xlift.training.execution import CPU_TOKENS
 from xlift.training.loop import TrainingLoop
-from xlift.training.parts import Optimisation
+from xlift.training.parts import Optimisation, Part, Stage
 from xlift.training.run import encoder_shape
 from xlift.training.schedule import Schedule
 

@@ -10,8 +10,9 @@ import psutil
 
 from xlift.catalog import task_of
 from xlift.jobs.prepare import checked_encoder, checked_examples, checked_tokens, encoder_sha256
+from xlift.training.build import Inputs
 from xlift.training.execution import Execution
-from xlift.training.run import Inputs, train_run
+from xlift.training.run import train_run
 
 
 def train_job(

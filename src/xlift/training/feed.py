@@ -19,7 +19,7 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: its examples, the terms of its loss, the batches that hold them, and of which part it is."""
+    """One optimiser step: its examples, the terms of its loss, the batches that hold them, which part of the run it is of."""
 
     examples: int
     units: int
@@ -40,15 +40,15 @@ class Feed:
         self._longest = example_lengths(encoded)
         self._first = encoded.first_sequence()
 
-    def step(self, chosen: Tensor, part: int = 0) -> Step:
-        """The step that sees the examples `chosen`; `part`: the place of this feed's part in the run."""
+    def step(self, chosen: Tensor) -> Step:
+        """The step that sees the examples `chosen`."""
         if self._family.whole_batch:
             groups = [chosen]
         else:
             counts = self._first[chosen + 1] - self._first[chosen]
             groups = [chosen[index] for index in token_capped(self._longest[chosen], counts, self._cap)]
         batches = [collate(self.encoded, self._family.sequences(self.encoded, group), self._pad_id) for group in groups]
-        return Step(len(chosen), int(self._units[chosen].sum()), batches, part)
+        return Step(len(chosen), int(self._units[chosen].sum()), batches)
 
 
 def example_lengths(encoded: Encoded) -> Tensor:

@@ -9,7 +9,7 @@ of examples up to a cap: examples-proportional mixing (Raffel et al., 2020, arXi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from statistics import fmean
 from typing import Any
@@ -77,7 +77,7 @@ class Course:
         self.settings, self.first = stage.settings, first
         self._parts, self._first_part = stage.parts, first_part
         self._examples: list[Tensor] = []
-        self.feeds: list[Feed] = []
+        self._feeds: list[Feed] = []
         several = len(stage.parts) > 1
         for part in stage.parts:
             taught = part.family.training_examples(part.encoded)
@@ -89,7 +89,7 @@ class Course:
                 )
             check_batch(stage.settings.batch_size, len(examples), name, part.name if several else "it")
             self._examples.append(examples)
-            self.feeds.append(Feed(part.family, part.encoded, pad_id, cap))
+            self._feeds.append(Feed(part.family, part.encoded, pad_id, cap))
 
     @property
     def end(self) -> int:
@@ -116,7 +116,7 @@ class Course:
 
     def step(self, place: int, chosen: Tensor) -> Step:
         """The step that sees the examples `chosen` of a part."""
-        return self.feeds[place].step(chosen, self._first_part + place)
+        return replace(self._feeds[place].step(chosen), part=self._first_part + place)
 
 
 def courses(stages: Sequence[Stage], pad_id: int, cap: int, name: str) -> list[Course]:
