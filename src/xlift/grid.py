@@ -8,7 +8,7 @@ fingerprints of what it starts from included, and nothing else. The specificatio
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -69,7 +69,7 @@ class Grid(Layout):
         return {
             "kind": "data",
             "version": STAGE_VERSIONS["data"],
-            "source": source_version(self.study.catalog[task].source),
+            "source": self.source(task),
             "task": task,
             "languages": languages,
         }
@@ -105,13 +105,16 @@ class Grid(Layout):
 
     def target_specification(self, cell: Cell) -> Specification:
         """What a target run's weights depend on; the control `extra_target` has the intermediate's steps on top."""
-        run, recipe = cell.intermediate, self.recipes[cell.target]
-        steps = recipe.steps + (run.budget.steps if run.control == EXTRA_TARGET else 0)
+        run = cell.intermediate
+        by_stage = self.target_steps(cell.target, run.budget.steps if run.control == EXTRA_TARGET else 0)
+        steps = sum(by_stage)
         specification = self._training("target", cell.target, run)
         specification["parent"] = self.stamp("intermediate", run).fingerprint if run.is_run else None
         specification["recipe"] = self._recipe_facts(cell.target, steps)
         specification["schedule"] = self._decaying(steps)
         specification["draw"] = _draw("target", cell.target, run)
+        if self.study.catalog[cell.target].stages:
+            specification |= self._in_stages(cell.target, by_stage)
         return specification
 
     def prediction_specification(self, cell: Cell) -> Specification:
@@ -192,9 +195,40 @@ class Grid(Layout):
         specification["schedule"] = dict(schedule)
         specification["unique_fraction"] = budget.unique_fraction
         specification["control"] = SHUFFLED_LABELS if run.control == SHUFFLED_LABELS else None
+        if self.study.catalog[run.task].parts:
+            specification["cap"] = self.study.mixture.cap
+            specification["parts"] = [
+                {**self._example_set(part), "max_length": length, "stride": self.recipes[part].stride}
+                for part, length in self.run_sets(run)
+            ]
         # A trunk and its branches are one stream of examples, whatever the budgets.
         specification["draw"] = _draw("trunk", run.task, run, shared) if shared else _draw(kind, run.task, run)
         return specification
+
+    def _in_stages(self, target: str, steps: Sequence[int]) -> Specification:
+        """The stages of a target's run, each with its recipe and schedule; the run's own recipe is the last one's, but
+        for its steps, which are all, and its length, which is that of the target's own examples."""
+        stages = [
+            {**self._example_set(stage), "recipe": self._recipe_facts(stage, own), "schedule": self._decaying(own)}
+            for (stage, _), own in zip(self.target_sets(target), steps, strict=True)
+        ]
+        whole = {"steps": sum(steps), "max_length": self.target_length(target)}
+        return {"stages": stages, "recipe": {**stages[-1]["recipe"], **whole}, "schedule": {"kind": "stages"}}
+
+    def _example_set(self, task: str) -> Specification:
+        """What a run's specification says of a set of examples that it is trained on; nothing of where it comes from
+        where it is only a name for others."""
+        entry = self.study.catalog[task]
+        made_of_others = bool(entry.parts or entry.stages)
+        return {
+            "source": None if made_of_others else self.source(task),
+            "task": task,
+            "labels": list(entry.labels),
+        }
+
+    def source(self, task: str) -> dict[str, Any]:
+        """What pins where a task's examples come from."""
+        return source_version(self.study.catalog[task].source)
 
     def _decaying(self, steps: int) -> dict[str, Any]:
         return {"kind": "linear", "warmup_steps": share_of_steps(self.study.training.warmup, steps)}
@@ -217,15 +251,12 @@ class Grid(Layout):
         }
 
     def _training(self, kind: str, task: str, run: Intermediate) -> Specification:
-        entry = self.study.catalog[task]
         training = self.study.training
         return {
             "kind": kind,
             # The English rows and their tokens, without the languages that only scoring reads.
             "version": {stage: STAGE_VERSIONS[stage] for stage in ("data", "encode", "train")},
-            "source": source_version(entry.source),
-            "task": task,
-            "labels": list(entry.labels),
+            **self._example_set(task),
             "encoder": self._encoder_fingerprint,
             "parent": None,
             "trainable": self.trainable,

@@ -23,6 +23,7 @@ ORDER = (
     ("resource",),
     ("settings",),
     ("study",),
+    ("mixtures",),
     ("analysis",),
     ("runs",),
     ("grid",),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Family = Literal["classification", "multiple_choice", "tagging", "span", "retrieval"]
+Family = Literal["classification", "multiple_choice", "tagging", "span", "retrieval", "mixture"]
 
 NONE = "none"
 """The intermediate "task" of the baseline: straight from the encoder to the target."""
@@ -16,6 +16,10 @@ MAIN = "main"
 EXTRA_TARGET = "extra_target"
 SHUFFLED_LABELS = "shuffled_labels"
 """Control arms: the intermediate run's steps spent on the target instead; an intermediate task without content."""
+TRANSLATED = "translated"
+"""The arm that trains on machine translations of an intermediate task's examples."""
+MIXTURE = "mixture"
+"""The intermediate task that a study makes of several: they are trained together, with a head each."""
 LABELLED_FAMILIES = ("classification", "multiple_choice", "tagging", "span")
 """Families whose training examples have labels that can be permuted among them."""
 
@@ -102,7 +106,7 @@ class Task:
     @property
     def trained(self) -> bool:
         """Whether the task has English training data (direct retrieval has none)."""
-        return self.recipe is not None
+        return self.recipe is not None or bool(self.parts or self.stages)
 
     @property
     def trained_on(self) -> frozenset[str]:

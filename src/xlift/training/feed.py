@@ -19,7 +19,7 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: its examples, the terms of its loss, the batches that hold them, which part of the run it is of."""
+    """One optimiser step: its examples, the terms of its loss, the batches that hold them, its part of the run."""
 
     examples: int
     units: int
