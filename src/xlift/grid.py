@@ -17,7 +17,8 @@ from typing import Any
 from xlift.analysis import analysis_plan, analysis_settings
 from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerprint, sha256_of, text_fingerprint
 from xlift.budgets import share_of_steps
-from xlift.catalog.task import EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES
+from xlift.catalog.made import translated_name
+from xlift.catalog.task import EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES, TRANSLATED
 from xlift.runs import Cell, Intermediate, Layout, shares_data, train_examples
 from xlift.settings import PackagedEncoder
 from xlift.study import Study
@@ -66,13 +67,16 @@ class Grid(Layout):
             if task in self.study.targets
             else list(self.study.catalog[task].languages)
         )
-        return {
+        specification = {
             "kind": "data",
             "version": STAGE_VERSIONS["data"],
             "source": self.source(task),
             "task": task,
             "languages": languages,
         }
+        if self.study.catalog[task].source == TRANSLATED:
+            specification["folder"] = str(self.folder(task))
+        return specification
 
     def encode_specification(self, task: str, length: int) -> Specification:
         """What a task's token ids depend on: examples, tokenizer, lengths; and how many are to be trained on."""
@@ -189,6 +193,8 @@ class Grid(Layout):
         budget = run.budget
         shared = self.study.schedule == "trunk"
         specification = self._training(kind, run.task, run)
+        if run.control == TRANSLATED:
+            specification |= self._example_set(translated_name(run.task))
         specification["recipe"] = self._recipe_facts(
             run.task, steps, budget.batch_size, budget.rate_factor, budget.max_length
         )
@@ -228,7 +234,14 @@ class Grid(Layout):
 
     def source(self, task: str) -> dict[str, Any]:
         """What pins where a task's examples come from."""
-        return source_version(self.study.catalog[task].source)
+        entry = self.study.catalog[task]
+        if entry.source == TRANSLATED:
+            return {"source": TRANSLATED, "reader": READER_VERSIONS[TRANSLATED], **folder_facts(self.folder(task))}
+        return source_version(entry.source)
+
+    def folder(self, task: str) -> Path:
+        """Where the translations of a task are, given the name of their examples."""
+        return Path(self.study.translated[task.partition(".")[0]])
 
     def _decaying(self, steps: int) -> dict[str, Any]:
         return {"kind": "linear", "warmup_steps": share_of_steps(self.study.training.warmup, steps)}
@@ -299,6 +312,12 @@ def source_version(source: str) -> dict[str, Any]:
     """What pins a data source: its reader's version and the installed package the raw data comes with."""
     package = SOURCE_PACKAGES[source]
     return {"source": source, "reader": READER_VERSIONS[source], package: importlib.metadata.version(package)}
+
+
+@cache
+def folder_facts(folder: Path) -> dict[str, Any]:
+    """What tells the examples in a user's folder from others without reading them: names and sizes of its files."""
+    return {"folder": folder.name, "files": {path.name: path.stat().st_size for path in folder.glob("*.parquet")}}
 
 
 def _encoder_specification(study: Study) -> Specification:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from xlift.catalog.cldr import CLDR_TASKS
-from xlift.catalog.task import Task
+from xlift.catalog.made import translated_task
+from xlift.catalog.task import TRANSLATED, Task
 
 CATALOG: dict[str, Task] = {task.name: task for task in CLDR_TASKS}
 
@@ -20,5 +21,7 @@ def names(role: str, catalog: Mapping[str, Task] = CATALOG) -> list[str]:
 
 
 def task_of(specification: Mapping[str, Any]) -> Task:
-    """The task that a job's specification names."""
-    return CATALOG[specification["task"]]
+    """The task that a job's specification names, or the translation of one."""
+    name, _, change = specification["task"].partition(".")
+    task = CATALOG[name]
+    return translated_task(task) if change == TRANSLATED else task

@@ -24,7 +24,7 @@ LABELLED_FAMILIES = ("classification", "multiple_choice", "tagging", "span")
 """Families whose training examples have labels that can be permuted among them."""
 
 # Version of what a source's reader makes out of the same raw data; raise it when prepared rows change.
-READER_VERSIONS: Mapping[str, int] = {"cldr": 1}
+READER_VERSIONS: Mapping[str, int] = {"cldr": 1, "translated": 1}
 # The installed package whose version pins a source's raw data.
 SOURCE_PACKAGES: Mapping[str, str] = {"cldr": "babel"}
 
@@ -107,6 +107,11 @@ class Task:
     def trained(self) -> bool:
         """Whether the task has English training data (direct retrieval has none)."""
         return self.recipe is not None or bool(self.parts or self.stages)
+
+    @property
+    def english_only(self) -> bool:
+        """Whether it is trained on English alone, as all tasks but translated ones are."""
+        return self.source != TRANSLATED
 
     @property
     def trained_on(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from xlift.artifacts import fingerprint, publish_folder, publish_json, publishing, read_manifest, sha256_of, verified
 from xlift.catalog import task_of
+from xlift.catalog.task import TRANSLATED
 from xlift.errors import UserError
 
 
@@ -34,11 +35,14 @@ def prepare_encoder(specification: dict[str, Any], hub_root: str | None, manifes
 
 def prepare_data(specification: dict[str, Any], examples: Path, manifest: Path) -> None:
     """Write a task's prepared examples and their manifest."""
-    from xlift.sources import cldr
+    from xlift.sources import cldr, translated
     from xlift.tasks.families import FAMILIES
 
     task = task_of(specification)
-    frame = cldr.prepare(task.name, specification["languages"])
+    if task.source == TRANSLATED:
+        frame = translated.read(Path(specification["folder"]), task)
+    else:
+        frame = cldr.prepare(task.name, specification["languages"])
     FAMILIES[task.family].check(frame, task)
     with publishing(examples) as temporary:
         frame.write_parquet(temporary)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import polars as pl
@@ -232,15 +233,25 @@ def amounts_of_parts(tasks: Sequence[Task], realised: Realised) -> list[dict[str
 def evaluate_dev(
     task: Task, encoder: nn.Module, head: nn.Module, encoded: Encoded, data: Path, compute: Compute
 ) -> dict[str, Any]:
-    """English dev score on the primary metric, and the score of ignoring the input (both in points)."""
+    """Dev score on the primary metric, and the score of ignoring the input (both in points).
+
+    English alone, or the mean over languages of a task that is trained on several.
+    """
     frame = pl.read_parquet(data)
     predictions = predict_split(task, encoder, head, frame, encoded, "dev", compute)
     if predictions.is_empty():
         raise UserError(
             f"{data}: {task.name} has no English dev examples, so a collapsed run could not be told; add a dev split"
         )
-    score = float(score_predictions(predictions, task.metrics[0])["score"][0])
-    floor = FAMILIES[task.family].floor(frame.filter(pl.col("split") == "dev"), task, predictions)
+    scores = score_predictions(predictions, task.metrics[0])
+    rows = frame.filter(pl.col("split") == "dev")
+    floors = [
+        FAMILIES[task.family].floor(
+            rows.filter(pl.col("language") == code), task, predictions.filter(pl.col("language") == code)
+        )
+        for code in scores["language"]
+    ]
+    score, floor = fmean(scores["score"]), fmean(floors)
     return {"metric": task.metrics[0], "score": score, "floor": floor, "collapsed": score <= floor}
 
 
