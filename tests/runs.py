@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from xlift.artifacts import publish_folder
 from xlift.compute import Compute
 from xlift.encoder.adapt import Trainable, make_trainable
 from xlift.encoder.model import AnyEncoder, load_encoder
-from xlift.tasks.encoded import TOKENS, Encoded
+from xlift.tasks.encoded import TOKENS, Batch, Encoded, collate
 from xlift.tasks.families import FAMILIES
 from xlift.tasks.family import Family
 from xlift.training.build import Inputs
@@ -137,6 +138,11 @@ def publish_inputs(
     return Inputs(encoder=encoder, encoded=[tokens], data=[data], **{"parent": None, **places})
 
 
+def whole_batch(encoded: Encoded, family: Family, chosen: torch.Tensor, pad_id: int) -> Batch:
+    """All sequences of the examples in one batch."""
+    return collate(encoded, family.sequences(encoded, chosen), pad_id)
+
+
 def flop_counter() -> FlopCounterMode:
     """Counts operations; torch's own counter knows addmm and not its in-place form: 2 x rows x inner x columns."""
 
@@ -150,3 +156,37 @@ def flop_counter() -> FlopCounterMode:
 def start_run(family: str, inputs: Inputs, out: Path, execution: Any = None, **changes: Any) -> dict[str, Any]:
     """Train a toy run to its end; its manifest."""
     return train_run([toy_task(family)], specification(family, **changes), inputs, out, time.time(), execution)
+
+
+def joined(given: Sequence[Inputs], **places: Path | None) -> Inputs:
+    """The inputs of a run on several sets of examples, from those of runs on each."""
+    encoded, data = ([path for one in given for path in getattr(one, name)] for name in ("encoded", "data"))
+    return dataclasses.replace(given[0], encoded=encoded, data=data, **places)
+
+
+def mixture_specification(families: Sequence[str], **changes: Any) -> dict[str, Any]:
+    """The specification of a run on several toy tasks at once."""
+    parts = [{"task": f"toy_{family}"} for family in families]
+    return specification("", **{"task": "mixture", "parts": parts, "cap": 1000, **changes})
+
+
+def staged_specification(stages: Sequence[tuple[str, int]], **changes: Any) -> dict[str, Any]:
+    """The specification of a run on one toy task after the other, given families and steps."""
+    recipe = {"batch_size": 4, "learning_rate": 5e-3, "max_length": 32, "stride": 8}
+    made = [
+        {
+            "task": f"toy_{family}",
+            "recipe": {**recipe, "steps": steps, "batch_size": 4 + place},
+            "schedule": {"kind": "linear", "warmup_steps": 1 + place},
+        }
+        for place, (family, steps) in enumerate(stages)
+    ]
+    whole = {"recipe__steps": sum(steps for _, steps in stages), "schedule": {"kind": "stages"}}
+    return specification(stages[-1][0], stages=made, kind="target", **whole, **changes)
+
+
+def start_several(
+    families: Sequence[str], made: dict[str, Any], inputs: Inputs, out: Path, execution: Any = None
+) -> dict[str, Any]:
+    """Train a run on several toy tasks to its end; its manifest."""
+    return train_run([toy_task(family) for family in families], made, inputs, out, time.time(), execution)
