@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from xlift.analysis import analysis_plan, analysis_settings
-from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerprint, sha256_of, text_fingerprint
+from xlift.artifacts import (
+    MANIFEST,
+    canonical_json,
+    current_manifest,
+    file_sizes,
+    fingerprint,
+    sha256_of,
+    text_fingerprint,
+)
 from xlift.budgets import share_of_steps
 from xlift.catalog.made import translated_name
 from xlift.catalog.task import EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES, TRANSLATED
@@ -225,18 +233,17 @@ class Grid(Layout):
         """What a run's specification says of a set of examples that it is trained on; nothing of where it comes from
         where it is only a name for others."""
         entry = self.study.catalog[task]
-        made_of_others = bool(entry.parts or entry.stages)
-        return {
-            "source": None if made_of_others else self.source(task),
-            "task": task,
-            "labels": list(entry.labels),
-        }
+        source = None if entry.parts or entry.stages else self.source(task)
+        return {"source": source, "task": task, "labels": list(entry.labels)}
 
     def source(self, task: str) -> dict[str, Any]:
         """What pins where a task's examples come from."""
         entry = self.study.catalog[task]
         if entry.source == TRANSLATED:
-            return {"source": TRANSLATED, "reader": READER_VERSIONS[TRANSLATED], **folder_facts(self.folder(task))}
+            # Names and sizes tell one translation from another without reading it each time a study is looked at.
+            folder = self.folder(task)
+            files = {"folder": folder.name, "files": file_sizes(folder, "*.parquet")}
+            return {"source": TRANSLATED, "reader": READER_VERSIONS[TRANSLATED], **files}
         return source_version(entry.source)
 
     def folder(self, task: str) -> Path:
@@ -312,12 +319,6 @@ def source_version(source: str) -> dict[str, Any]:
     """What pins a data source: its reader's version and the installed package the raw data comes with."""
     package = SOURCE_PACKAGES[source]
     return {"source": source, "reader": READER_VERSIONS[source], package: importlib.metadata.version(package)}
-
-
-@cache
-def folder_facts(folder: Path) -> dict[str, Any]:
-    """What tells the examples in a user's folder from others without reading them: names and sizes of its files."""
-    return {"folder": folder.name, "files": {path.name: path.stat().st_size for path in folder.glob("*.parquet")}}
 
 
 def _encoder_specification(study: Study) -> Specification:

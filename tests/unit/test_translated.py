@@ -12,10 +12,10 @@ from test_parts import BASE, make
 
 import runs
 from toy import toy_frame, toy_task
+from xlift.artifacts import file_sizes
 from xlift.catalog import CATALOG, task_of
 from xlift.catalog.made import translated_task
 from xlift.errors import UserError
-from xlift.grid import folder_facts
 from xlift.jobs.prepare import prepare_data
 from xlift.sources import translated
 from xlift.study import check_paths, parse_study
@@ -71,7 +71,7 @@ def test_other_translations_repeat_their_runs_only(folder):
     study = {"intermediates": ["cldr_pairs", "cldr_qa"], "translated": {"cldr_pairs": str(folder)}}
     before = everything(make(**study))
     pl.read_parquet(folder / "sw.parquet").tail(8).write_parquet(folder / "sw.parquet")
-    folder_facts.cache_clear()
+    file_sizes.cache_clear()
     after = everything(make(**study))
     changed = {name for name in before if before[name] != after[name]}
     assert kinds(changed) == {"data", "encode", "intermediate", "target", "predict", "score"}
