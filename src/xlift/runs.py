@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
-from xlift.budgets import NO_BUDGET, Budget, Reference, branching_point, check_batch, resolved, share_of_steps
+from xlift.budgets import (
+    NO_BUDGET,
+    Budget,
+    Reference,
+    branching_point,
+    check_batch,
+    resolved,
+    share_of_steps,
+    unique_examples,
+)
 from xlift.catalog.made import translated_name
 from xlift.catalog.task import EXTRA_TARGET, MAIN, MIXTURE, NONE, SHUFFLED_LABELS, TRANSLATED, Recipe, Task
 from xlift.errors import UserError
@@ -183,6 +192,12 @@ class Layout:
         self.budgets: dict[str, list[Budget]] = {
             task: resolved(study.budgets, study.cross, self.reference(task), file) for task in study.intermediates
         }
+        for budget in self.budgets.get(MIXTURE, []):
+            for part in study.mixed:
+                examples = train_examples(study, study.catalog[part])
+                if examples is not None:
+                    drawn_from = unique_examples(budget.unique_fraction, examples)
+                    check_batch(budget.batch_size, drawn_from, f"{file}: budgets: {budget.text} of {MIXTURE}", part)
         if study.schedule == "trunk":
             self._check_trunks(file)
 

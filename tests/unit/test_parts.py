@@ -179,6 +179,10 @@ def test_controls_and_trunks_of_a_mixture():
             "mixture: `intermediates` does not name it; add mixture",
         ),
         ({"recipes": {"mixture": {"train_examples": 5}}}, "recipes.mixture.train_examples: is the sum over its tasks"),
+        (
+            {"cross": {"unique_fraction": [0.01]}, "recipes": {"cldr_qa": {"train_examples": 2000}}},
+            "at u0.01 of mixture: a batch of 32 is larger than the 20 training examples that cldr_qa draws from",
+        ),
         ({"recipes": {"cldr_choice": {"steps": 5}}}, "recipes.cldr_choice: 'cldr_choice' is not in this study"),
         (
             {"recipes": {"cldr_qa": {"train_examples": 20}}},
