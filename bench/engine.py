@@ -11,19 +11,22 @@ import torch
 from panx import LABELS, Sentences
 from peers import Measured
 from tokenizers import Tokenizer
+from torch import nn
 
 from xlift.catalog.task import Recipe, Task
 from xlift.compute import Compute, choose_compute
 from xlift.encoder.adapt import Trainable, make_trainable
-from xlift.encoder.model import load_encoder
+from xlift.encoder.model import AnyEncoder, load_encoder
 from xlift.metrics import score_predictions
 from xlift.predict import predict_split
 from xlift.tasks.encoded import Encoded
 from xlift.tasks.families import FAMILIES
+from xlift.training.build import frozen_dtype
 from xlift.training.cost import training_flops
 from xlift.training.execution import CPU_TOKENS
-from xlift.training.loop import Model, Optimisation, TrainingLoop
-from xlift.training.run import encoder_shape, frozen_dtype
+from xlift.training.loop import TrainingLoop
+from xlift.training.parts import Optimisation, Part, Stage
+from xlift.training.run import encoder_shape
 from xlift.training.schedule import Schedule
 
 TASK = Task(
@@ -49,17 +52,17 @@ class Engine:
         tokenizer = Tokenizer.from_file(str(encoder / "tokenizer.json"))
         self._encoded: Encoded = FAMILIES["tagging"].encode(self._frame, tokenizer, TASK, 128, 32)
 
-    def _model(self, trainable: Trainable) -> Model:
+    def _model(self, trainable: Trainable) -> tuple[AnyEncoder, nn.Module]:
         dtype = frozen_dtype(self.compute, trainable)
         encoder = load_encoder(self._folder, dtype=dtype, device=self.compute.device, dropout=0.1)
         make_trainable(encoder, trainable, 1)
         torch.manual_seed(1)
         head = FAMILIES["tagging"].head(encoder.hidden_size, TASK, 0.1).to(self.compute.device)
-        return Model(encoder, head, FAMILIES["tagging"])
+        return encoder, head
 
     def train(self, trainable: Trainable, rate: float, batch: int) -> Measured:
         """One epoch."""
-        model = self._model(trainable)
+        encoder, head = self._model(trainable)
         examples = len(self._encoded.examples("train"))
         steps = math.ceil(examples / batch)
         # As Trainer's defaults: no warm-up, no weight decay, clip 1.
@@ -70,11 +73,12 @@ class Engine:
             return training_flops(shape, sequences, width, trainable.method, trainable.rank)
 
         cap = CPU_TOKENS if self.compute.device.type == "cpu" else 16384
-        loop = TrainingLoop(model, self._encoded, settings, self.compute, cost, cap, "bench")
+        part = Part("panx", FAMILIES["tagging"], head, self._encoded, cost)
+        loop = TrainingLoop(encoder, head, [Stage([part], settings)], self.compute, cap, "bench")
         started = time.perf_counter()
         realised = loop.run()
         seconds = time.perf_counter() - started
-        predictions = predict_split(TASK, model.encoder, model.head, self._frame, self._encoded, "dev", self.compute)
+        predictions = predict_split(TASK, encoder, head, self._frame, self._encoded, "dev", self.compute)
         score = float(score_predictions(predictions, "span_f1")["score"][0])
         self.flops_per_second = realised.total.flops / seconds
         return Measured(seconds, realised.total.examples, score)
@@ -89,8 +93,8 @@ class Engine:
 
     def flops_at(self, trainable: Trainable, sequences: int, width: int, repeats: int) -> float:
         """FLOP/s of forward and backward passes over full batches, the median of `repeats`."""
-        model = self._model(trainable)
-        model.encoder.train()
+        encoder, _ = self._model(trainable)
+        encoder.train()
         shape = encoder_shape(self._folder, trainable.layers)
         tokens = torch.randint(5, 1000, (sequences, width), generator=torch.Generator().manual_seed(1))
         tokens = tokens.to(self.compute.device)
@@ -98,7 +102,7 @@ class Engine:
         for _ in range(repeats + 1):
             started = time.perf_counter()
             with self.compute.autocast():
-                hidden = model.encoder(tokens)
+                hidden = encoder(tokens)
             hidden.float().sum().backward()
             rates.append(training_flops(shape, sequences, width, trainable.method, trainable.rank))
             rates[-1] /= time.perf_counter() - started

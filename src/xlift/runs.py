@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
-from xlift.budgets import NO_BUDGET, Budget, Reference, branching_point, check_batch, resolved, share_of_steps
-from xlift.catalog.task import EXTRA_TARGET, MAIN, NONE, SHUFFLED_LABELS, Recipe, Task
+from xlift.budgets import (
+    NO_BUDGET,
+    Budget,
+    Reference,
+    branching_point,
+    check_batch,
+    resolved,
+    share_of_steps,
+    unique_examples,
+)
+from xlift.catalog.made import translated_name
+from xlift.catalog.task import EXTRA_TARGET, MAIN, MIXTURE, NONE, SHUFFLED_LABELS, TRANSLATED, Recipe, Task
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
+from xlift.mixtures import capped_sum, mixture_recipe
 from xlift.settings import HubEncoder
 from xlift.study import Study
 
@@ -18,8 +29,9 @@ from xlift.study import Study
 class Intermediate:
     """What is done before the target: a run of an intermediate task at a budget, or what stands in for one.
 
-    `control` is None, `shuffled_labels` (the run's training labels are permuted) or `extra_target` (no run of the task:
-    its steps are spent on the target). The task `none` is the baseline.
+    `control` is None, `shuffled_labels` (the run's training labels are permuted), `translated` (its examples are
+    translations of the task's) or `extra_target` (no run of the task: its steps are spent on the target). The task
+    `none` is the baseline.
     """
 
     task: str
@@ -90,10 +102,11 @@ def intermediate_runs(study: Study, budgets: Mapping[str, Sequence[Budget]]) -> 
     found = []
     for task in study.intermediates:
         for budget in budgets[task]:
-            controls = [SHUFFLED_LABELS] if SHUFFLED_LABELS in study.controls and budget.arm == MAIN else []
-            found += [
-                Intermediate(task, budget, seed, control) for control in (None, *controls) for seed in study.seeds
-            ]
+            controls: list[str | None] = [None]
+            if budget.arm == MAIN:
+                controls += [SHUFFLED_LABELS] if SHUFFLED_LABELS in study.controls else []
+                controls += [TRANSLATED] if task in study.translated else []
+            found += [Intermediate(task, budget, seed, control) for control in controls for seed in study.seeds]
     return sorted(found, key=lambda run: run.order)
 
 
@@ -123,7 +136,9 @@ def cells(
 
 
 def resolved_recipe(study: Study, task: Task) -> Recipe:
-    """The task's recipe with the study's departures from it."""
+    """The task's recipe with the study's departures from it; of a task in stages without its own, the last one's."""
+    if task.recipe is None and task.stages:
+        task = replace(study.catalog[task.stages[-1]], name=task.name)
     if task.recipe is None:
         raise ValueError(f"{task.name} is never trained")
     change = study.recipes.get(task.name)
@@ -139,7 +154,11 @@ def resolved_recipe(study: Study, task: Task) -> Recipe:
 
 
 def train_examples(study: Study, task: Task) -> int | None:
-    """Training examples of a task, at most the study's limit; None where neither the catalog nor the study knows."""
+    """Training examples of a task, at most the study's limit, of a mixture up to its cap; None where neither the
+    catalog nor the study knows."""
+    if task.parts:
+        sizes = {part: train_examples(study, study.catalog[part]) for part in task.parts}
+        return capped_sum(sizes, study.mixture.cap)
     change = study.recipes.get(task.name)
     found = task.train_examples if change is None or change.train_examples is None else change.train_examples
     limit = study.data.examples.train
@@ -159,13 +178,31 @@ class Layout:
         self.study = study
         self.recipes = {
             task: resolved_recipe(study, study.catalog[task])
-            for task in sorted({*study.intermediates, *study.targets})
-            if study.catalog[task].trained
+            for task in study.used
+            if study.catalog[task].trained and not study.catalog[task].parts
         }
+        if study.mixed:
+            self.recipes[MIXTURE] = mixture_recipe(
+                study.mixture,
+                study.recipes.get(MIXTURE),
+                {part: self.recipes[part] for part in study.mixed},
+                {part: train_examples(study, study.catalog[part]) for part in study.mixed},
+                study.trainable.method,
+                file,
+            )
+        for task in study.translated:
+            self.recipes[translated_name(task)] = self.recipes[task]
+        self._check_stages(file)
         self._check_batches(file)
         self.budgets: dict[str, list[Budget]] = {
             task: resolved(study.budgets, study.cross, self.reference(task), file) for task in study.intermediates
         }
+        for budget in self.budgets.get(MIXTURE, []):
+            for part in study.mixed:
+                examples = train_examples(study, study.catalog[part])
+                if examples is not None:
+                    drawn_from = unique_examples(budget.unique_fraction, examples)
+                    check_batch(budget.batch_size, drawn_from, f"{file}: budgets: {budget.text} of {MIXTURE}", part)
         if study.schedule == "trunk":
             self._check_trunks(file)
 
@@ -175,7 +212,10 @@ class Layout:
         return Reference(task, recipe.steps, recipe.batch_size, recipe.max_length, examples)
 
     def learning_rate(self, task: str) -> float:
-        """Peak learning rate of a trained task's recipe under the study's method, for an encoder of its size."""
+        """Peak learning rate of a trained task's recipe under the study's method, for an encoder of its size; of a
+        mixture, the lowest of its parts' unless the study gives one."""
+        if task == MIXTURE and not self.recipes[task].learning_rate:
+            return min(self.learning_rate(part) for part in self.study.mixed)
         encoder = self.study.encoder
         size = encoder.size if isinstance(encoder, HubEncoder) else "base"
         return self.recipes[task].rate(self.study.trainable.method, size)
@@ -186,10 +226,25 @@ class Layout:
         return self.study.training.warmup if own is None else own
 
     def _check_batches(self, file: str) -> None:
-        for task, recipe in self.recipes.items():
-            examples = train_examples(self.study, self.study.catalog[task])
-            if examples is not None:
-                check_batch(recipe.batch_size, examples, f"{file}: recipes.{task}", task)
+        used = {*self.study.intermediates, *self.study.targets}
+        used |= {stage for target in self.study.targets for stage in self.study.catalog[target].stages}
+        for task in sorted(used & self.recipes.keys()):
+            for part in self.study.catalog[task].parts or (task,):
+                examples = train_examples(self.study, self.study.catalog[part])
+                if examples is not None:
+                    check_batch(self.recipes[task].batch_size, examples, f"{file}: recipes.{task}", part)
+
+    def _check_stages(self, file: str) -> None:
+        """Stages share a head, so they have to be of one family and labels."""
+        catalog = self.study.catalog
+        for target in sorted(self.study.targets):
+            for stage in catalog[target].stages:
+                for field in ("family", "labels"):
+                    if getattr(catalog[stage], field) != getattr(catalog[target], field):
+                        raise UserError(
+                            f"{file}: targets: {target} is trained on {stage} first, which has another {field}; one "
+                            "head cannot learn both: correct the stages"
+                        )
 
     def _check_trunks(self, file: str) -> None:
         for task, arm, budgets in self._trunks():
@@ -298,16 +353,40 @@ class Layout:
 
     @cached_property
     def tasks(self) -> list[str]:
-        """Every task whose data the study needs, sorted."""
-        return sorted({*self.study.intermediates, *self.study.targets})
+        """Every set of examples that the study needs, by the name of its task, sorted."""
+        return sorted(self.lengths)
 
     @cached_property
     def lengths(self) -> dict[str, list[int]]:
-        """Longest sequences in which each task is turned into token ids, sorted."""
+        """Longest sequences in which each set of examples is turned into token ids, sorted."""
         found: dict[str, set[int]] = {target: {self.target_length(target)} for target in self.study.targets}
-        for task, budgets in self.budgets.items():
-            found.setdefault(task, set()).update(budget.max_length for budget in budgets)
+        used = [self.run_sets(run) for run in self.intermediates]
+        used += [self.target_sets(target) for target in self.study.targets if self.study.catalog[target].trained]
+        for sets in used:
+            for task, length in sets:
+                found.setdefault(task, set()).add(length)
         return {task: sorted(lengths) for task, lengths in sorted(found.items())}
+
+    def run_sets(self, run: Intermediate) -> list[tuple[str, int]]:
+        """The sets of examples that an intermediate run is trained on, each with its longest sequence.
+
+        Those of a mixture's parts are as long as the part's own recipe has them, but no longer than the budget's.
+        """
+        length = run.budget.max_length
+        if run.control == TRANSLATED:
+            return [(translated_name(run.task), length)]
+        parts = self.study.catalog[run.task].parts
+        return [(part, min(self.recipes[part].max_length, length)) for part in parts] or [(run.task, length)]
+
+    def target_sets(self, target: str) -> list[tuple[str, int]]:
+        """The sets of examples that a target is trained on, one after the other, each with its longest sequence."""
+        stages = self.study.catalog[target].stages
+        return [(stage, self.recipes[stage].max_length) for stage in stages] or [(target, self.target_length(target))]
+
+    def target_steps(self, target: str, extra: int) -> list[int]:
+        """Steps on each of a target's sets of examples; `extra` ones go to the last."""
+        steps = [self.recipes[task].steps for task, _ in self.target_sets(target)]
+        return [*steps[:-1], steps[-1] + extra]
 
     def target_length(self, target: str) -> int:
         """Longest sequence of a target task, in tokens."""

@@ -125,6 +125,20 @@ class RecipeOverride(Block):
     )
 
 
+class Mixture(Block):
+    """The intermediate task `mixture`: several tasks at once, each with a head of its own (docs/budgets.md)."""
+
+    tasks: tuple[str, ...] | None = Field(
+        None, description="Its intermediate tasks, two or more; unset: all others of `intermediates`."
+    )
+    cap: Count = Field(
+        131_072, ge=1, description="A task is drawn in proportion to its training examples, up to this many."
+    )
+    epochs: Number = Field(
+        3.0, gt=0, le=1000, description="Passes of the reference budget over the capped sizes' sum, at batch size 32."
+    )
+
+
 class Contrasts(Block):
     """The analysis: which languages are low- and high-resource, how sure intervals are, what size matters."""
 

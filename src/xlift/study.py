@@ -18,7 +18,8 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from xlift.blocks import Block, Count
 from xlift.budgets import LARGEST_TIMES, BudgetEntry, Cross, Entry
 from xlift.catalog import CATALOG, names
-from xlift.catalog.task import EXTRA_TARGET, LABELLED_FAMILIES, NONE, SHUFFLED_LABELS, Task
+from xlift.catalog.made import mixture_task, translated_task
+from xlift.catalog.task import EXTRA_TARGET, LABELLED_FAMILIES, MIXTURE, NONE, SHUFFLED_LABELS, Task
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
 from xlift.own_tasks import SPLITS, OwnRecipe, OwnSlice, OwnTask
@@ -29,6 +30,7 @@ from xlift.settings import (
     Data,
     Examples,
     HubEncoder,
+    Mixture,
     PackagedEncoder,
     Power,
     RecipeOverride,
@@ -64,6 +66,11 @@ class Study(Block):
     controls: tuple[Literal["extra_target", "shuffled_labels"], ...] = Field(
         (), description="Control arms: the same steps on the target instead; intermediate labels without content."
     )
+    mixture: Mixture = Field(default_factory=Mixture, description="What the intermediate task `mixture` is made of.")
+    translated: dict[str, str] = Field(
+        default_factory=dict,
+        description="Folder of machine-translated examples by intermediate task; the arm `translated`.",
+    )
     seeds: tuple[Annotated[Count, Field(ge=0, lt=2**31)], ...] = Field(min_length=1, description="Seeds; one run each.")
     targets: tuple[str, ...] = Field(min_length=1, description="Target tasks, scored in every language.")
     languages: Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
@@ -80,18 +87,41 @@ class Study(Block):
     )
     data: Data = Field(default_factory=Data, description="Where data comes from.")
 
-    @cached_property
-    def catalog(self) -> Mapping[str, Task]:
-        """Every task that the study can name, by name: the catalog's and its own."""
-        return with_own(self.tasks)
-
     @field_validator("tasks")
     @classmethod
     def _new_names(cls, values: dict[str, OwnTask]) -> dict[str, OwnTask]:
         for name in values:
-            if name in CATALOG or name == NONE:
+            if name in CATALOG or name in (NONE, MIXTURE):
                 raise ValueError(f"{name!r} is in the catalog already; give the task another name (and `like: {name}`)")
         return values
+
+    @cached_property
+    def named(self) -> Mapping[str, Task]:
+        """Every task that the study can name, by name: the catalog's and its own."""
+        return with_own(self.tasks)
+
+    @cached_property
+    def catalog(self) -> Mapping[str, Task]:
+        """The tasks that the study can name and those that it makes of them, by name."""
+        made = [mixture_task([self.named[part] for part in self.mixed])] if self.mixed else []
+        made += [translated_task(self.named[task]) for task in sorted(self.translated)]
+        return {**self.named, **{task.name: task for task in made}} if made else self.named
+
+    @property
+    def mixed(self) -> tuple[str, ...]:
+        """The parts of the mixture, sorted; none where the study has no mixture."""
+        if MIXTURE not in self.intermediates:
+            return ()
+        chosen = self.intermediates if self.mixture.tasks is None else self.mixture.tasks
+        return tuple(sorted(set(chosen) - {MIXTURE}))
+
+    @property
+    def used(self) -> list[str]:
+        """Every task that the study trains on or scores, sorted: parts and stages, and what they make up."""
+        named = {*self.intermediates, *self.targets}
+        return sorted(
+            {*named, *(part for task in named for part in (*self.catalog[task].parts, *self.catalog[task].stages))}
+        )
 
     @field_validator("intermediates", "seeds", "targets", "languages", "controls")
     @classmethod
@@ -141,22 +171,57 @@ class Study(Block):
             )
         return self
 
+    # Before whatever looks into the catalog, which is made of these.
+    @model_validator(mode="after")
+    def _consistent_mixture(self) -> Study:
+        if MIXTURE in self.intermediates:
+            _known(
+                self.mixture.tasks or (), names("intermediate", self.named), "an intermediate task", "mixture.tasks: "
+            )
+            if len(self.mixed) < 2:
+                found = ", ".join(self.mixed) or "no task"
+                raise ValueError(
+                    f"mixture.tasks: a mixture is of two tasks or more, and this is {found}; list them, or add them to "
+                    "intermediates"
+                )
+        elif "mixture" in self.model_fields_set:
+            raise ValueError("mixture: `intermediates` does not name it; add mixture there, or remove this block")
+        override = self.recipes.get(MIXTURE)
+        if override is not None and override.train_examples is not None:
+            raise ValueError("recipes.mixture.train_examples: is the sum over its tasks; set recipes.<task> of these")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent_translations(self) -> Study:
+        for task in sorted(self.translated):
+            plain = [name for name in self.intermediates if name != MIXTURE]
+            _known((task,), plain, "an intermediate task of this study", "translated: ")
+        return self
+
     @model_validator(mode="after")
     def _consistent_controls(self) -> Study:
         if EXTRA_TARGET in self.controls and not any(self.catalog[target].trained for target in self.targets):
             raise ValueError("controls: extra_target needs a target that is trained, and none is; remove it")
         for task in self.intermediates:
-            if SHUFFLED_LABELS in self.controls and self.catalog[task].family not in LABELLED_FAMILIES:
-                raise ValueError(f"controls: shuffled_labels: {task} has no labels to permute; remove one of the two")
+            for part in self.catalog[task].parts or (task,):
+                if SHUFFLED_LABELS in self.controls and self.catalog[part].family not in LABELLED_FAMILIES:
+                    raise ValueError(
+                        f"controls: shuffled_labels: {part} has no labels to permute; remove one of the two"
+                    )
         return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
-        used = sorted({*self.intermediates, *self.targets})
-        for task in sorted(self.recipes):
-            if task not in used:
-                raise ValueError(f"recipes.{task}: {task!r} is not in this study; its tasks are {', '.join(used)}")
-            if self.catalog[task].recipe is None:
+        for task, change in sorted(self.recipes.items()):
+            if task not in self.used:
+                raise ValueError(f"recipes.{task}: {task!r} is not in this study; its tasks are {', '.join(self.used)}")
+            stages = self.catalog[task].stages
+            if stages and change.model_dump(exclude_none=True).keys() - {"max_length"}:
+                raise ValueError(
+                    f"recipes.{task}: is trained in stages, {', then '.join(stages)}; set recipes of these (only its "
+                    "max_length is its own)"
+                )
+            if not self.catalog[task].trained:
                 raise ValueError(
                     f"recipes.{task}: {task!r} is evaluated without training, so it has no recipe; remove it"
                 )
@@ -183,7 +248,8 @@ def _known_tasks(values: tuple[str, ...], role: str, info: ValidationInfo) -> An
     if "tasks" not in info.data:  # they are wrong themselves, which is said instead
         return values
     what = f"{'an' if role == 'intermediate' else 'a'} {role} task"
-    return _known(values, names(role, with_own(info.data["tasks"])), what)
+    known = names(role, with_own(info.data["tasks"]))
+    return _known(values, [*known, MIXTURE] if role == "intermediate" else known, what)
 
 
 def _known(values: Sequence[str], known: Sequence[str], what: str, where: str = "") -> Any:
@@ -276,6 +342,12 @@ def check_paths(study: Study, file: str) -> None:
             f"{file}: data.root: there is no folder {study.data.root}; correct it, or remove it to use the hub"
         )
     _check_folders(study, file)
+    for task, folder in sorted(study.translated.items()):
+        if not any(Path(folder).glob("*.parquet")):
+            raise UserError(
+                f"{file}: translated.{task}: there are no .parquet files in {folder}; give a folder of prepared "
+                "examples with a language column (docs/budgets.md)"
+            )
     if study.contrasts.resource not in MEASURES:
         sizes = read_sizes(Path(study.contrasts.resource))
         scored = {language for target in study.targets for language in study.target_languages(target)}
@@ -356,6 +428,7 @@ def _near_key(location: Sequence[Any]) -> str:
             "training": Training,
             "budgets": BudgetEntry,
             "cross": Cross,
+            "mixture": Mixture,
             "contrasts": Contrasts,
             "power": Power,
             "data": Data,

@@ -236,7 +236,7 @@ def test_what_has_to_be_computed_together(family, tiny_encoder):
     sizes = [(encoded.owner == example).nonzero().flatten() for example in range(len(encoded.split))]
     largest = max(len(rows) * int(encoded.lengths[rows].max()) for rows in sizes)
     expected = largest if family == "multiple_choice" else 2 * 8 * largest
-    assert training_run.positions_together(model, encoded, 8) == expected
+    assert training_run.positions_together(model.family, encoded, 8) == expected
     if family == "retrieval":
         step = Feed(model.family, encoded, model.encoder.pad_id, 1).step(model.family.training_examples(encoded)[:8])
         assert step.batches[0].padded_tokens <= expected

@@ -25,6 +25,7 @@ ORDER = (
     ("settings",),
     ("own_tasks",),
     ("study",),
+    ("mixtures",),
     ("analysis",),
     ("runs",),
     ("grid",),

@@ -17,33 +17,20 @@ import torch
 
 import runs
 from runs import FAMILY_NAMES, FULL, LORA
+from stopping import StopAfter, out_of, published, states
 from xlift.artifacts import read_manifest
 from xlift.errors import UserError
 from xlift.jobs.train import state_folder
-from xlift.training import loop
 from xlift.training.execution import Execution
 from xlift.training.state import State, StateFolder, read_state
 
 EVERY_STEP = Execution(save_every=0.0)
-PUBLISHED = ("weights.safetensors", "log.jsonl")
-
-
-def published(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in PUBLISHED}
 
 
 def start_run(family: str, inputs: runs.Inputs, out: Path, execution: Any = None, **changes: Any) -> dict[str, Any]:
     """Train a toy run of a study to its end, with its state where a job would keep it."""
     kept = dataclasses.replace(inputs, state=state_folder(out, changes.get("kind", "intermediate")))
     return runs.start_run(family, kept, out, execution, **changes)
-
-
-def out_of(study: Path, kind: str = "intermediate") -> Path:
-    return study / kind / "toy" / "x1" / "seed1"
-
-
-def states(study: Path, kind: str = "intermediate") -> list[Path]:
-    return sorted((study / "state" / kind / "toy" / "x1" / "seed1").glob("*"))
 
 
 @pytest.fixture
@@ -53,20 +40,6 @@ def inputs(tiny_encoder, tmp_path):
 
     (tmp_path / "inputs").mkdir()
     return make
-
-
-class StopAfter:
-    """Sends this process a signal after a given step, as a scheduler or a user would."""
-
-    def __init__(self, monkeypatch, step: int, number: int) -> None:
-        sound = loop.TrainingLoop._advance
-
-        def advance(this, made) -> None:
-            sound(this, made)
-            if this.realised.total.steps == step:
-                os.kill(os.getpid(), number)
-
-        monkeypatch.setattr(loop.TrainingLoop, "_advance", advance)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

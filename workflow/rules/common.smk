@@ -49,7 +49,7 @@ EXECUTION = execution_param(STUDY)
 
 wildcard_constraints:
     study=STUDY.study,
-    task="|".join(GRID.tasks),
+    task="|".join(re.escape(task) for task in GRID.tasks),
     length=r"[0-9]+",
     inter="|".join(re.escape(name) for name in GRID.names),
     target="|".join(STUDY.targets),
@@ -110,8 +110,8 @@ def settled(output, stamp, **prepared):
     """Inputs that repeat nothing by being made again: `ancient` while `output` is what its specification asks for.
 
     Where it is not, they are plain ones: Snakemake looks at no params behind a job that has to run, and would take an
-    `ancient` input's word that nothing changed. `prepared`: paths by name, or functions of wildcards. One function for
-    all of a job's, for Snakemake spends longer on calling it than it takes.
+    `ancient` input's word that nothing changed. `prepared`: paths or lists of them by name, or functions of wildcards.
+    One function for all of a job's, for Snakemake spends longer on calling it than it takes.
     """
 
     def choose(wildcards):
@@ -120,6 +120,7 @@ def settled(output, stamp, **prepared):
             name: path(wildcards) if callable(path) else path
             for name, path in prepared.items()
         }
+        # `ancient` of a list marks each of its paths.
         return {
             name: ancient(path) if current else path for name, path in paths.items()
         }
@@ -127,15 +128,37 @@ def settled(output, stamp, **prepared):
     return unpack(choose)
 
 
+def examples_of(sets):
+    """Prepared examples of each set that a run is trained on."""
+    return [f"results/{{study}}/data/{task}.parquet" for task, _ in sets]
+
+
+def tokens_of(sets):
+    """Token ids of each set that a run is trained on."""
+    return [
+        f"results/{{study}}/encoded/{task}/length{length}/manifest.json"
+        for task, length in sets
+    ]
+
+
 def intermediate_examples(wildcards):
-    """Prepared examples of an intermediate run's task, which a control shares with its task."""
-    return f"results/{{study}}/data/{run_of(wildcards).task}.parquet"
+    """Examples of an intermediate run's task, or of each part; a control without content has its task's."""
+    return examples_of(GRID.run_sets(run_of(wildcards)))
 
 
 def intermediate_tokens(wildcards):
-    """Token ids of an intermediate run's task at the length of its budget."""
-    run = run_of(wildcards)
-    return f"results/{{study}}/encoded/{run.task}/length{run.budget.max_length}/manifest.json"
+    """Token ids of an intermediate run's task, or of each part, at the length of its budget."""
+    return tokens_of(GRID.run_sets(run_of(wildcards)))
+
+
+def taught_examples(wildcards):
+    """Examples that a target is trained on: its own, or those of each stage."""
+    return examples_of(GRID.target_sets(wildcards.target))
+
+
+def taught_tokens(wildcards):
+    """Token ids of what a target is trained on."""
+    return tokens_of(GRID.target_sets(wildcards.target))
 
 
 def target_tokens(wildcards):

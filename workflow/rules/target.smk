@@ -4,8 +4,8 @@ rule train_target:
             "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
             target_stamp,
             encoder="results/{study}/encoder/manifest.json",
-            encoded=target_tokens,
-            examples="results/{study}/data/{target}.parquet",
+            encoded=taught_tokens,
+            examples=taught_examples,
         ),
         parent=intermediate_manifest,
     output:

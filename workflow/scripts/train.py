@@ -15,8 +15,8 @@ with logged(snakemake.log[0]):
     train_job(
         json.loads(snakemake.params.specification),
         snakemake.input.encoder,
-        snakemake.input.encoded,
-        snakemake.input.examples,
+        list(snakemake.input.encoded),
+        list(snakemake.input.examples),
         snakemake.input.get("parent") or None,
         snakemake.output.manifest,
         snakemake.input.get("start") or None,

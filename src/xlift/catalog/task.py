@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Family = Literal["classification", "multiple_choice", "tagging", "span", "retrieval"]
+Family = Literal["classification", "multiple_choice", "tagging", "span", "retrieval", "mixture"]
 Split = Literal["train", "dev", "test", "validation"]
 
 ENGLISH = "en"
-"""The language of all training data."""
+"""The language of all training data, but of translations."""
 
 NONE = "none"
 """The intermediate "task" of the baseline: straight from the encoder to the target."""
@@ -20,11 +20,15 @@ MAIN = "main"
 EXTRA_TARGET = "extra_target"
 SHUFFLED_LABELS = "shuffled_labels"
 """Control arms: the intermediate run's steps spent on the target instead; an intermediate task without content."""
+TRANSLATED = "translated"
+"""The arm that trains on machine translations of an intermediate task's examples."""
+MIXTURE = "mixture"
+"""The intermediate task that a study makes of several: they are trained together, with a head each."""
 LABELLED_FAMILIES = ("classification", "multiple_choice", "tagging", "span")
 """Families whose training examples have labels that can be permuted among them."""
 
 # Version of what a source's reader makes out of the same raw data; raise it when prepared rows change.
-READER_VERSIONS: Mapping[str, int] = {"cldr": 1, "folder": 1, "hub": 1}
+READER_VERSIONS: Mapping[str, int] = {"cldr": 1, "folder": 1, "hub": 1, "translated": 1}
 # The installed package whose version pins a source's raw data, where one does.
 SOURCE_PACKAGES: Mapping[str, str] = {"cldr": "babel"}
 
@@ -119,7 +123,12 @@ class Task:
     @property
     def trained(self) -> bool:
         """Whether the task has English training data (direct retrieval has none)."""
-        return self.recipe is not None
+        return self.recipe is not None or bool(self.parts or self.stages)
+
+    @property
+    def english_only(self) -> bool:
+        """Whether it is trained on English alone, as all tasks but translated ones are."""
+        return self.source != TRANSLATED
 
     @property
     def trained_on(self) -> frozenset[str]:

@@ -11,7 +11,7 @@ import polars as pl
 
 from xlift.artifacts import fingerprint, publish_folder, publish_json, publishing, read_manifest, sha256_of, verified
 from xlift.catalog import task_of
-from xlift.catalog.task import Task
+from xlift.catalog.task import TRANSLATED, Task
 from xlift.errors import UserError
 
 
@@ -70,6 +70,11 @@ def _examples(
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """A task's examples from where it says they are, and what its manifest says of their making."""
     languages, limits = specification["languages"], specification.get("examples", {})
+    if task.source == TRANSLATED:
+        from xlift.sources import translated
+        from xlift.sources.readers import limited
+
+        return limited(translated.read(Path(specification["folder"]), task), limits), {}
     if not task.slices:
         from xlift.sources import cldr
         from xlift.sources.readers import limited

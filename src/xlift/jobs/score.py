@@ -82,8 +82,10 @@ def before_target(
         return dict.fromkeys(REALISED, 0)
     if target is None:
         raise ValueError("extra steps on a target that is not trained")
-    share = extra / target["steps"]
-    spent = {name: target[name] * share for name in REALISED}
+    # Of a run in stages they are the last one's.
+    spent_on = target["parts"][-1] if "stages" in target["specification"] else target
+    share = extra / spent_on["steps"]
+    spent = {name: spent_on[name] * share for name in REALISED if name != "batch_size"}
     whole = {name: round(value) for name, value in spent.items() if name not in FLOATS}
     return {**spent, **whole, "batch_size": target["batch_size"]}
 

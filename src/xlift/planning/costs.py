@@ -13,11 +13,13 @@ from functools import cache
 from statistics import fmean
 
 from xlift.artifacts import fingerprint
-from xlift.catalog.task import EXTRA_TARGET
+from xlift.catalog.made import translated_name
+from xlift.catalog.task import EXTRA_TARGET, TRANSLATED
 from xlift.errors import UserError
 from xlift.grid import Grid
 from xlift.planning.dag import Job
 from xlift.planning.evidence import Evidence, RunRecord, TokenRecord, model_key
+from xlift.runs import train_examples
 from xlift.training.cost import EncoderShape, forward_flops, training_flops
 
 PADDING = 1.15
@@ -94,9 +96,10 @@ class CostModel:
         seconds, size = self._other(job.rule, None)
         return Estimate(seconds, bytes=size)
 
-    def run_seconds(self, task: str, length: int, batch_size: int, steps: int) -> float:
-        """Seconds of a run's steps, without what it takes before and after them."""
-        flops = steps * batch_size * self.per_example(task, length).flops
+    def run_seconds(self, task: str, length: int, batch_size: int, steps: int, examples: float | None = None) -> float:
+        """Seconds of a run's steps, without what it takes before and after them; `examples` None: in even batches."""
+        seen = steps * batch_size if examples is None else examples
+        flops = seen * self.per_example(task, length).flops
         rate = self._rate(task, length, batch_size)
         return flops / rate if rate else max(flops / self.rate, steps * STEP_SECONDS)
 
@@ -106,15 +109,18 @@ class CostModel:
             raise ValueError(f"{job.rule} {job.path}: is of no run")
         if job.cell is not None:
             task, length = job.cell.target, grid.target_length(job.cell.target)
-            size = grid.recipes[task].batch_size
-            steps = grid.recipes[task].steps + (run.budget.steps if run.control == EXTRA_TARGET else 0)
+            by_set = grid.target_steps(task, run.budget.steps if run.control == EXTRA_TARGET else 0)
+            sizes = [grid.recipes[name].batch_size for name, _ in grid.target_sets(task)]
+            size, steps = sizes[-1], sum(by_set)
+            examples = float(sum(own * batch for own, batch in zip(by_set, sizes, strict=True)))
         else:
             task, length, size = run.task, run.budget.max_length, run.budget.batch_size
+            task = translated_name(task) if run.control == TRANSLATED else task
             steps = own_steps(grid, job)
+            examples = float(steps * size)
         one = self.per_example(task, length)
-        examples = float(steps * size)
         flops = examples * one.flops
-        seconds = self.run_seconds(task, length, size, steps) + self._beside(job.rule, task)
+        seconds = self.run_seconds(task, length, size, steps, examples) + self._beside(job.rule, task)
         return Estimate(seconds, steps, examples, examples * one.tokens, flops, self._checkpoint_bytes(job.rule))
 
     @cache  # noqa: B019 (one model a process)
@@ -125,6 +131,14 @@ class CostModel:
             examples = sum(run.examples for run in found)
             return PerExample(
                 sum(run.tokens for run in found) / examples, sum(run.run_flops for run in found) / examples
+            )
+        weights = self._weights(task, length)
+        if weights:
+            whole = sum(weights.values())
+            ones = {one: self.per_example(*one) for one in weights}
+            return PerExample(
+                sum(weights[one] * ones[one].tokens for one in weights) / whole,
+                sum(weights[one] * ones[one].flops for one in weights) / whole,
             )
         record = self._tokens.get((task, length))
         if record is not None and record.examples:
@@ -142,6 +156,19 @@ class CostModel:
             trainable.rank,
         )
         return PerExample(tokens, flops / 1000)
+
+    def _weights(self, task: str, length: int) -> dict[tuple[str, int], float]:
+        """How many of a run's examples are of each part (the cap where its size is not known) or stage, if any."""
+        grid, entry = self.grid, self.grid.study.catalog[task]
+        found: dict[tuple[str, int], float] = {}
+        for part in entry.parts:
+            size = train_examples(grid.study, grid.study.catalog[part])
+            cap = grid.study.mixture.cap
+            found[part, min(grid.recipes[part].max_length, length)] = cap if size is None else min(size, cap)
+        for stage in entry.stages:
+            recipe = grid.recipes[stage]
+            found[stage, recipe.max_length] = recipe.steps * recipe.batch_size
+        return found
 
     @cache  # noqa: B019 (one model a process)
     def _rate(self, task: str, length: int, batch_size: int) -> float:

@@ -88,7 +88,7 @@ def _intermediates(
     trunk = grid.study.schedule == "trunk"
     # A trunk's segments from its root on: runs are sorted by amount within an arm.
     for run in grid.intermediates:
-        prepared = (encoder, encoded[run.task, run.budget.max_length], data[run.task])
+        prepared = _before(encoder, data, encoded, grid.run_sets(run))
         name, label, seed = run.key
         path = f"{name}/{label}/seed{seed}/manifest.json"
         if trunk:
@@ -101,6 +101,13 @@ def _intermediates(
         stamp = grid.stamp("intermediate", run).fingerprint
         runs[run.key] = made.add(Job("train_intermediate", f"intermediate/{path}", stamp, needs, prepared, run))
     return runs
+
+
+def _before(
+    encoder: int, data: dict[str, int], encoded: dict[tuple[str, int], int], sets: Sequence[tuple[str, int]]
+) -> tuple[int, ...]:
+    """What a training job waits for: the encoder, and token ids and examples of each of its sets."""
+    return (encoder, *(encoded[one] for one in sets), *(data[task] for task, _ in sets))
 
 
 def _cells(
@@ -123,7 +130,8 @@ def _cells(
         last = before
         if grid.study.catalog[target].trained:
             stamp = grid.stamp("target", cell).fingerprint
-            job = Job("train_target", f"target/{path}/manifest.json", stamp, before, prepared, cell.intermediate, cell)
+            taught = _before(encoder, data, encoded, grid.target_sets(target))
+            job = Job("train_target", f"target/{path}/manifest.json", stamp, before, taught, cell.intermediate, cell)
             last = (made.add(job),)
             targets += last
         stamp = grid.stamp("predict", cell).fingerprint

@@ -19,11 +19,12 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step: its examples, the terms of its loss, and the batches that hold them."""
+    """One optimiser step: its examples, the terms of its loss, the batches that hold them, its part of the run."""
 
     examples: int
     units: int
     batches: list[Batch]
+    part: int = 0
 
 
 class Feed:

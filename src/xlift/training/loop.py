@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -14,16 +14,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from xlift.budgets import check_batch
 from xlift.compute import Compute
 from xlift.encoder.model import AnyEncoder
 from xlift.errors import UserError
-from xlift.tasks.encoded import Batch, Encoded
-from xlift.tasks.family import Family
-from xlift.training.batches import plan_batches, training_subset
-from xlift.training.feed import Feed, Step, example_lengths, pinned, prefetched
+from xlift.tasks.encoded import Batch
+from xlift.training.feed import Step, pinned, prefetched
 from xlift.training.optimiser import AdamW
-from xlift.training.schedule import Schedule
+from xlift.training.parts import Course, Part, Stage, courses, planned
 from xlift.training.state import State, StateFolder, stop_requests
 
 CHECK_EVERY = 10
@@ -32,38 +29,14 @@ DEV_LOOKS = 10
 """How often a run that keeps its best weights looks at English dev, at equal distances; the last look is the end."""
 
 
-@dataclass(frozen=True)
-class Optimisation:
-    """How a run is optimised: `schedule.steps` steps of `batch_size` examples.
-
-    `seed` draws batches; `unique_fraction` of the training examples are drawn from, chosen by `subset_seed`.
-    """
-
-    schedule: Schedule
-    batch_size: int
-    weight_decay: float
-    clip: float
-    seed: int
-    unique_fraction: float = 1.0
-    subset_seed: int = 0
-
-
-@dataclass(frozen=True)
-class Model:
-    """An encoder with a task's head on it, and the family that knows what to do with both."""
-
-    encoder: AnyEncoder
-    head: nn.Module
-    family: Family
-
-    def trained(self) -> dict[str, nn.Parameter]:
-        """The trained parameters of both, by name."""
-        return {
-            f"{place}.{name}": parameter
-            for place, module in (("encoder", self.encoder), ("head", self.head))
-            for name, parameter in module.named_parameters()
-            if parameter.requires_grad
-        }
+def trained_parameters(encoder: nn.Module, head: nn.Module) -> dict[str, nn.Parameter]:
+    """The trained parameters of an encoder and the head or heads on it, by name."""
+    return {
+        f"{place}.{name}": parameter
+        for place, module in (("encoder", encoder), ("head", head))
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad
+    }
 
 
 @dataclass(frozen=True)
@@ -82,16 +55,23 @@ class Amounts:
         before = asdict(other)
         return Amounts(**{name: value - before[name] for name, value in asdict(self).items()})
 
+    def plus(self, more: Amounts) -> Amounts:
+        """Both together."""
+        added = asdict(more)
+        return Amounts(**{name: value + added[name] for name, value in asdict(self).items()})
+
 
 @dataclass
 class Realised:
     """What a run really did; `inherited` is what the trunk it branches from had done before.
 
-    `first_step_at`: when this process made its first step (seconds since the epoch), if it made any.
+    `parts`: the same by part of a run of several, seconds left out. `first_step_at`: when this process made its first
+    step (seconds since the epoch), if it made any.
     """
 
     total: Amounts = field(default_factory=Amounts)
     inherited: Amounts = field(default_factory=Amounts)
+    parts: list[Amounts] = field(default_factory=list)
     first_step_at: float | None = None
     losses: list[float] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -103,58 +83,54 @@ class Realised:
 
 
 class TrainingLoop:
-    """One run: `run` trains to the end of its schedule; `state` and `restore` carry it over to another process.
+    """One run: `run` trains to the end of its last stage; `state` and `restore` carry it over to another process.
 
-    `cost(sequences, width)` gives the operations of one forward and backward pass; `cap` is the most token positions
-    of one; `name` names the run in errors. The loss of a step is the mean over its units (examples, windows or words);
-    micro-batches add up to exactly that.
+    `head` holds the heads of all parts. `cap` is the most token positions of one forward and backward pass; `name`
+    names the run in errors. The loss of a step is the mean over its units (examples, windows or words); micro-batches
+    add up to exactly that. A stage begins with the optimiser as at a run's first step.
     """
 
     def __init__(
         self,
-        model: Model,
-        encoded: Encoded,
-        settings: Optimisation,
+        encoder: AnyEncoder,
+        head: nn.Module,
+        stages: Sequence[Stage],
         compute: Compute,
-        cost: Callable[[int, int], float],
         cap: int,
         name: str,
         *,
         forward: Callable[..., Tensor] | None = None,
         dev_score: Callable[[], float] | None = None,
     ) -> None:
-        examples = training_subset(
-            model.family.training_examples(encoded), settings.unique_fraction, settings.subset_seed
-        )
-        if len(examples) == 0:
-            raise UserError(f"{name}: the task has no training examples; choose another task or check its data")
-        check_batch(settings.batch_size, len(examples), name, "it")
-        self._model, self._settings, self._compute, self._cost = model, settings, compute, cost
+        self._encoder, self._head, self._compute = encoder, head, compute
         self._name, self._dev_score = name, dev_score
-        self._forward = forward or model.encoder
-        self._feed = Feed(model.family, encoded, model.encoder.pad_id, cap)
-        self._examples, self._lengths = examples, example_lengths(encoded)[examples]
-        self._parameters = model.trained()
-        self._optimiser = AdamW(self._parameters.items(), settings.weight_decay)
-        steps = settings.schedule.steps
-        self._history = torch.zeros(steps, 2, device=compute.device)
-        self._tokens_at = torch.zeros(steps, dtype=torch.int64)
+        self._forward = forward or encoder
+        self._courses = courses(stages, encoder.pad_id, cap, name)
+        self._parts: list[Part] = [part for stage in stages for part in stage.parts]
+        self._parameters = trained_parameters(encoder, head)
+        self._optimiser = self._new_optimiser()
+        self._ends = self._courses[-1].end
+        self._history = torch.zeros(self._ends, 2, device=compute.device)
+        self._tokens_at = torch.zeros(self._ends, dtype=torch.int64)
+        self._part_at = torch.zeros(self._ends, dtype=torch.int64)
         self._best: dict[str, Tensor] = {}
         self._best_score = -math.inf
-        self._looks = {math.ceil(steps * look / DEV_LOOKS) for look in range(1, DEV_LOOKS + 1)} if dev_score else set()
-        self.realised = Realised()
+        looks = {math.ceil(self._ends * look / DEV_LOOKS) for look in range(1, DEV_LOOKS + 1)}
+        # A dev set is the last stage's, and its head has learnt nothing before.
+        self._looks = {step for step in looks if step > self._courses[-1].first} if dev_score else set()
+        self.realised = Realised(parts=[Amounts() for _ in self._parts])
 
     def run(self, states: StateFolder | None = None) -> Realised:
         """Train from the step reached to the end, saving to `states`, if any, when due and when asked to stop.
 
         Raises `UserError` after such a request, and at a loss that is not finite.
         """
-        self._model.encoder.train()
-        self._model.head.train()
+        self._encoder.train()
+        self._head.train()
         # Without a place for its state a run is stopped by a signal as any program is.
         with nullcontext() if states is None else stop_requests() as request:
             steps = self._steps()
-            while (done := self.realised.total.steps) < self._settings.schedule.steps:
+            while (done := self.realised.total.steps) < self._ends:
                 started = time.perf_counter()
                 self._advance(next(steps))
                 done += 1
@@ -168,9 +144,8 @@ class TrainingLoop:
                 if request is not None and request.name is not None:
                     states.save(self.state())
                     raise UserError(
-                        f"{self._name}: stopped by {request.name} after step {done} of "
-                        f"{self._settings.schedule.steps}; its state is saved: run the workflow again to go on from "
-                        "there"
+                        f"{self._name}: stopped by {request.name} after step {done} of {self._ends}; its state is "
+                        "saved: run the workflow again to go on from there"
                     )
                 if states.due:
                     states.save(self.state())
@@ -195,12 +170,15 @@ class TrainingLoop:
             "best_step": self.realised.best_step,
             "best_score": None if self.realised.best_step is None else self._best_score,
         }
+        if self._several:
+            tensors["part_at"] = self._part_at[:done]
+            facts["parts"] = [asdict(amounts) for amounts in self.realised.parts]
         return State(tensors, facts)
 
     def restore(self, state: State, *, branch: bool = False) -> None:
         """Go on from a state of this run; with `branch`, from that of the trunk it branches from."""
-        done, schedule = int(state.facts["step"]), self._settings.schedule
-        if done > (schedule.hold_until if branch else schedule.steps):
+        done = int(state.facts["step"])
+        if done > (self._courses[-1].settings.schedule.hold_until if branch else self._ends):
             raise ValueError(f"{self._name}: a state at step {done} is past the point it should go on from")
         self._put({name: state.tensors[f"weights.{name}"] for name in self._parameters})
         self._optimiser.restore(
@@ -214,7 +192,11 @@ class TrainingLoop:
             torch.cuda.set_rng_state(state.tensors["random.cuda"], self._compute.device)
         total = Amounts(**state.facts["total"])
         inherited = total if branch else Amounts(**state.facts["inherited"])
-        self.realised = Realised(total, inherited, best_step=state.facts["best_step"])
+        parts = [total]
+        if self._several:
+            self._part_at[:done] = state.tensors["part_at"]
+            parts = [Amounts(**amounts) for amounts in state.facts["parts"]]
+        self.realised = Realised(total, inherited, parts, best_step=state.facts["best_step"])
         if state.facts["best_score"] is not None:
             self._best_score = float(state.facts["best_score"])
         # The log is made of the history, so that it is the same however often the run was stopped.
@@ -224,9 +206,8 @@ class TrainingLoop:
 
     def _steps(self) -> Iterator[Step]:
         """The steps still to be made, prepared ahead where the device works by itself."""
-        settings = self._settings
-        plan = plan_batches(self._examples, self._lengths, settings.batch_size, settings.schedule.steps, settings.seed)
-        steps: Iterable[Step] = (self._feed.step(chosen) for chosen in islice(plan, self.realised.total.steps, None))
+        plan = islice(planned(self._courses), self.realised.total.steps, None)
+        steps: Iterable[Step] = (course.step(place, chosen) for course, place, chosen in plan)
         if self._compute.device.type == "cuda":
             steps = prefetched(pinned(steps))
         return iter(steps)
@@ -235,38 +216,54 @@ class TrainingLoop:
         """One optimiser step; nothing in it waits for the device."""
         before = self.realised.total
         place, tokens, padded, flops = before.steps, 0, 0, 0.0
+        part, course = self._parts[step.part], self._course(before.steps)
+        if place == course.first > 0:
+            self._optimiser = self._new_optimiser()
         for prepared in step.batches:
             batch = prepared.on(self._compute.device)
-            loss = self._loss(batch, step.units)
+            loss = self._loss(part, batch, step.units)
             loss.backward()
             self._history[place, 0] += loss.detach()
             tokens += int(prepared.lengths.sum())
             padded += prepared.padded_tokens
-            flops += self._cost(*prepared.tokens.shape)
+            flops += part.cost(*prepared.tokens.shape)
         parameters = self._parameters.values()
-        self._history[place, 1] = nn.utils.clip_grad_norm_(parameters, self._settings.clip)
-        self._optimiser.step(self._settings.schedule.rate(place))
+        self._history[place, 1] = nn.utils.clip_grad_norm_(parameters, course.settings.clip)
+        self._optimiser.step(self._rate(place))
         self._optimiser.zero_grad()
         self._tokens_at[place] = before.tokens + tokens
-        self.realised.total = Amounts(
-            place + 1,
-            before.examples + step.examples,
-            before.tokens + tokens,
-            before.padded_tokens + padded,
-            before.flops + flops,
-            before.seconds,
-        )
+        self._part_at[place] = step.part
+        own = Amounts(1, step.examples, tokens, padded, flops)
+        self.realised.total = before.plus(own)
+        self.realised.parts[step.part] = self.realised.parts[step.part].plus(own)
         if self.realised.first_step_at is None:
             self.realised.first_step_at = time.time()
 
-    def _loss(self, batch: Batch, units: int) -> Tensor:
+    def _loss(self, part: Part, batch: Batch, units: int) -> Tensor:
         with self._compute.autocast():
             hidden = self._forward(batch.tokens, batch.mask, batch.types)
-            return self._model.family.loss(self._model.head, hidden, batch, self._feed.encoded) / units
+            return part.family.loss(part.head, hidden, batch, part.encoded) / units
+
+    @property
+    def _several(self) -> bool:
+        """Whether the run has more than one part."""
+        return len(self._parts) > 1
+
+    def _course(self, place: int) -> Course:
+        """The course that a step is of."""
+        return next(course for course in self._courses if place < course.end)
+
+    def _rate(self, place: int) -> float:
+        """Learning rate of a step: each stage has its own rise and fall."""
+        course = self._course(place)
+        return course.settings.schedule.rate(place - course.first)
+
+    def _new_optimiser(self) -> AdamW:
+        return AdamW(self._parameters.items(), self._courses[0].settings.weight_decay)
 
     def _check(self, done: int, quiet: bool = False) -> None:
         """Now and then bring losses over from the device, stop at one that is not finite, and log the newest."""
-        steps = self._settings.schedule.steps
+        steps = self._ends
         if done % CHECK_EVERY and done != steps:
             return
         losses = self.realised.losses
@@ -279,13 +276,15 @@ class TrainingLoop:
                     "or set training.precision to fp32"
                 )
             losses.append(loss)
-        entry = {
+        entry: dict[str, Any] = {
             "step": done,
             "loss": fresh[-1][0],
             "gradient_norm": fresh[-1][1],
-            "learning_rate": self._settings.schedule.rate(done - 1),
+            "learning_rate": self._rate(done - 1),
             "tokens": int(self._tokens_at[done - 1]),
         }
+        if self._several:
+            entry["task"] = self._parts[int(self._part_at[done - 1])].name
         self.realised.log.append(entry)
         if not quiet:
             print(f"step {done}/{steps}  loss {entry['loss']:.4f}  tokens {entry['tokens']}", flush=True)
@@ -293,9 +292,9 @@ class TrainingLoop:
     def _look(self, done: int) -> None:
         """Look at English dev; keep the weights if they are the best so far (the earliest of equals)."""
         score = cast(Callable[[], float], self._dev_score)()
-        self._model.encoder.train()
-        self._model.head.train()
-        print(f"step {done}/{self._settings.schedule.steps}  dev {score:.2f}", flush=True)
+        self._encoder.train()
+        self._head.train()
+        print(f"step {done}/{self._ends}  dev {score:.2f}", flush=True)
         if score > self._best_score:
             self._best_score = score
             self._best = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}

@@ -6,9 +6,10 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import polars as pl
@@ -19,19 +20,21 @@ from torch import nn
 from xlift.artifacts import MANIFEST, fingerprint, publish_folder, read_manifest, verified
 from xlift.catalog.task import Task
 from xlift.compute import Compute, choose_compute
-from xlift.encoder.adapt import Trainable, load_trained, make_trainable, trained_state
-from xlift.encoder.model import load_encoder, read_config
+from xlift.encoder.adapt import Trainable, trained_state
+from xlift.encoder.model import read_config
 from xlift.errors import UserError
 from xlift.metrics import score_predictions
 from xlift.predict import predict_split
-from xlift.tasks.encoded import TOKENS, Encoded
+from xlift.tasks.encoded import Encoded
 from xlift.tasks.families import FAMILIES
-from xlift.training.checkpoint import WEIGHTS, check_encoder, joined_weights, read_weights, split_weights
+from xlift.tasks.family import Family
+from xlift.training.build import Built, Inputs, build, recipes_of, stages_of
+from xlift.training.checkpoint import WEIGHTS, check_encoder, joined_weights
 from xlift.training.cost import EncoderShape, conventional_flops, head_flops, training_flops
 from xlift.training.execution import Execution, Weights, memory_plan
 from xlift.training.feed import example_lengths
-from xlift.training.loop import Model, Optimisation, Realised, TrainingLoop
-from xlift.training.schedule import schedule_of
+from xlift.training.loop import Realised, TrainingLoop
+from xlift.training.parts import dev_of_parts
 from xlift.training.state import State, StateFolder, read_state, write_state
 
 TRUNK_STATE = "state.safetensors"
@@ -39,25 +42,8 @@ LOG = "log.jsonl"
 RECORDED_VERSIONS = ("xlift", "torch", "transformers", "peft", "tokenizers", "safetensors", "polars", "babel")
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Where a run finds what it starts from.
-
-    `parent`: the run whose weights it takes (None: the encoder's own). `start`: the segment of its trunk it goes on
-    from (None: from its first step). `state`: where it keeps its state while it trains (None: nowhere).
-    """
-
-    encoder: Path
-    encoded: Path
-    data: Path
-    parent: Path | None
-    start: Path | None = None
-    state: Path | None = None
-    encoder_sha256: str | None = None
-
-
 def train_run(
-    task: Task,
+    tasks: Sequence[Task],
     specification: Mapping[str, Any],
     inputs: Inputs,
     out: Path,
@@ -66,33 +52,34 @@ def train_run(
 ) -> dict[str, Any]:
     """Train, look at English dev, publish weights, log and manifest in `out`. Returns the manifest.
 
-    A trunk's segment publishes its state instead of weights, and has no look at dev. `started` is the time (seconds
-    since the epoch) at which the job began. Goes on from the run's own state where a stopped job left one.
+    `tasks`: what the run is trained on, in the order of the specification's parts or stages. A trunk's segment
+    publishes its state instead of weights, and has no look at dev. `started` is the time (seconds since the epoch) at
+    which the job began. Goes on from the run's own state where a stopped job left one.
     """
     run = run_name(specification, out)
     if (inputs.parent is None) != (specification["parent"] is None):
         raise ValueError(f"{run}: the specification and the inputs disagree on whether there is a parent run")
     execution = execution or Execution()
     compute = choose_compute(specification["training"]["precision"], specification["training"]["threads"])
-    model, encoded = build_model(task, specification, inputs, compute)
-    sizes = run_sizes(specification, inputs, model)
-    batch_size = specification["recipe"]["batch_size"]
-    plan = memory_plan(execution, compute, sizes.shape, sizes.weights, positions_together(model, encoded, batch_size))
+    built = build(tasks, specification, inputs, compute)
+    sizes = run_sizes(specification, inputs, built)
+    batch_sizes = [recipe["batch_size"] for recipe in recipes_of(specification)]
+    longest = max(map(positions_together, built.families, built.encoded, batch_sizes))
+    plan = memory_plan(execution, compute, sizes.shape, sizes.weights, longest)
     if plan.checkpointing:
-        model.encoder.checkpoint_layers()
+        built.encoder.checkpoint_layers()
 
     def dev() -> dict[str, Any]:
-        return evaluate_dev(task, model.encoder, model.head, encoded, inputs.data, compute)
+        return dev_of_run(tasks, specification, built, inputs, compute)
 
     loop = TrainingLoop(
-        model,
-        encoded,
-        optimisation(specification),
+        built.encoder,
+        built.head,
+        stages_of(tasks, specification, built, run_cost(specification, sizes, plan.checkpointing)),
         compute,
-        run_cost(specification, sizes, model, plan.checkpointing),
         plan.micro_batch_tokens,
         run,
-        forward=torch.compile(model.encoder, dynamic=True) if execution.compile else None,
+        forward=torch.compile(built.encoder, dynamic=True) if execution.compile else None,
         dev_score=(lambda: float(dev()["score"])) if specification["select"] == "best_dev" else None,
     )
     states = None
@@ -112,7 +99,7 @@ def train_run(
         if is_trunk:
             write_state(folder / TRUNK_STATE, loop.state())
         else:
-            weights = joined_weights(trained_state(model.encoder), model.head)
+            weights = joined_weights(trained_state(built.encoder), built.head)
             (folder / WEIGHTS).write_bytes(save(weights))
         (folder / LOG).write_text(realised.log_lines(), encoding="utf-8")
 
@@ -124,36 +111,12 @@ def train_run(
         "encoder_sha256": inputs.encoder_sha256,
         "start": None if inputs.start is None else str(inputs.start / MANIFEST),
     }
+    if len(tasks) > 1:
+        facts["parts"] = amounts_of_parts(tasks, realised)
     manifest = publish_folder(out, write, facts)
     if states is not None:
         states.remove()
     return manifest
-
-
-def build_model(
-    task: Task, specification: Mapping[str, Any], inputs: Inputs, compute: Compute
-) -> tuple[Model, Encoded]:
-    """Encoder, head and examples of a run before its first step, every random choice drawn from the run's number."""
-    seed = specification["draw"]
-    trainable = Trainable(**specification["trainable"])
-    family = FAMILIES[task.family]
-    encoded = Encoded.load(verified(inputs.encoded, TOKENS))
-    if specification["control"] == "shuffled_labels":
-        encoded = family.shuffled(encoded, seed)
-    encoder = load_encoder(
-        inputs.encoder,
-        dtype=frozen_dtype(compute, trainable),
-        device=compute.device,
-        dropout=specification["training"]["dropout"],
-    )
-    make_trainable(encoder, trainable, seed)
-    if inputs.parent is not None:
-        check_encoder(inputs.parent, inputs.encoder_sha256)
-        load_trained(encoder, split_weights(read_weights(inputs.parent, specification["parent"]))[0], trainable)
-    # The head is drawn after everything else has been set up, from the run's own draw.
-    torch.manual_seed(seed)
-    head = family.head(encoder.hidden_size, task, specification["training"]["dropout"]).to(compute.device)
-    return Model(encoder, head, family), encoded
 
 
 @dataclass(frozen=True)
@@ -165,7 +128,7 @@ class Sizes:
     body: int
 
 
-def run_sizes(specification: Mapping[str, Any], inputs: Inputs, model: Model) -> Sizes:
+def run_sizes(specification: Mapping[str, Any], inputs: Inputs, model: Built) -> Sizes:
     """Sizes of a run's model."""
     named = [(n, p) for module in (model.encoder, model.head) for n, p in module.named_parameters()]
     trained = sum(p.numel() for _, p in named if p.requires_grad)
@@ -176,21 +139,25 @@ def run_sizes(specification: Mapping[str, Any], inputs: Inputs, model: Model) ->
 
 
 def run_cost(
-    specification: Mapping[str, Any], sizes: Sizes, model: Model, checkpointing: bool
-) -> Callable[[int, int], float]:
-    """Operations of a forward and backward pass over (sequences, width)."""
+    specification: Mapping[str, Any], sizes: Sizes, checkpointing: bool
+) -> Callable[[Family, nn.Module], Callable[[int, int], float]]:
+    """Operations of a forward and backward pass over (sequences, width), given a family and its head."""
     trainable = Trainable(**specification["trainable"])
-    matrices = sum(p.numel() for p in model.head.parameters() if p.ndim == 2)
 
-    def cost(sequences: int, width: int) -> float:
-        rows = sequences * width if model.family.outputs_by_token else sequences
-        encoder = training_flops(sizes.shape, sequences, width, trainable.method, trainable.rank, checkpointing)
-        return encoder + head_flops(matrices, rows)
+    def of_part(family: Family, head: nn.Module) -> Callable[[int, int], float]:
+        matrices = sum(p.numel() for p in head.parameters() if p.ndim == 2)
 
-    return cost
+        def cost(sequences: int, width: int) -> float:
+            rows = sequences * width if family.outputs_by_token else sequences
+            encoder = training_flops(sizes.shape, sequences, width, trainable.method, trainable.rank, checkpointing)
+            return encoder + head_flops(matrices, rows)
+
+        return cost
+
+    return of_part
 
 
-def positions_together(model: Model, encoded: Encoded, batch_size: int) -> int:
+def positions_together(family: Family, encoded: Encoded, batch_size: int) -> int:
     """Token positions that have to be computed in one pass, at most.
 
     Those of the largest example, all its sequences padded to its longest one; or, where the loss needs a whole
@@ -198,7 +165,7 @@ def positions_together(model: Model, encoded: Encoded, batch_size: int) -> int:
     """
     first = encoded.first_sequence()
     largest = int((example_lengths(encoded) * (first[1:] - first[:-1])).max())
-    return 2 * batch_size * largest if model.family.whole_batch else largest
+    return 2 * batch_size * largest if family.whole_batch else largest
 
 
 def trunk_state(segment: Path, specification: Mapping[str, Any]) -> State:
@@ -227,25 +194,6 @@ def run_name(specification: Mapping[str, Any], out: Path) -> str:
     return f"{specification['kind']} run {'/'.join(out.parts[-4:])}"
 
 
-def optimisation(specification: Mapping[str, Any]) -> Optimisation:
-    """The optimiser's settings from a specification."""
-    training = specification["training"]
-    return Optimisation(
-        schedule=schedule_of(specification),
-        batch_size=specification["recipe"]["batch_size"],
-        weight_decay=training["weight_decay"],
-        clip=training["clip"],
-        seed=specification["draw"],
-        unique_fraction=specification["unique_fraction"],
-        subset_seed=specification["seed"],
-    )
-
-
-def frozen_dtype(compute: Compute, trainable: Trainable) -> torch.dtype:
-    """Dtype of the loaded weights: the compute dtype where they stay frozen, fp32 where they are trained."""
-    return compute.dtype if trainable.method == "lora" else torch.float32
-
-
 def encoder_shape(folder: Path, trained_layers: int | None) -> EncoderShape:
     """Sizes of a prepared encoder; DistilBERT and its kin name them otherwise."""
     config = read_config(folder)
@@ -260,12 +208,35 @@ def encoder_shape(folder: Path, trained_layers: int | None) -> EncoderShape:
     return EncoderShape(layers, hidden, intermediate, trained_layers)
 
 
+def dev_of_run(
+    tasks: Sequence[Task], specification: Mapping[str, Any], built: Built, inputs: Inputs, compute: Compute
+) -> dict[str, Any]:
+    """English dev of a run: of its only or last task, or of all parts of a mixture."""
+    found = {
+        task.name: evaluate_dev(task, built.encoder, head, encoded, data, compute)
+        for task, head, encoded, data in list(zip(tasks, built.heads, built.encoded, inputs.data, strict=True))[
+            0 if "parts" in specification else -1 :
+        ]
+    }
+    return dev_of_parts(found) if "parts" in specification else found[tasks[-1].name]
+
+
+def amounts_of_parts(tasks: Sequence[Task], realised: Realised) -> list[dict[str, Any]]:
+    """What a run of several parts or stages did of each, in their order."""
+    names = ("steps", "examples", "tokens", "padded_tokens", "flops")
+    return [
+        {"task": task.name, **{name: getattr(amounts, name) for name in names}}
+        for task, amounts in zip(tasks, realised.parts, strict=True)
+    ]
+
+
 def evaluate_dev(
     task: Task, encoder: nn.Module, head: nn.Module, encoded: Encoded, data: Path, compute: Compute
 ) -> dict[str, Any]:
-    """English dev score on the primary metric, and the score of ignoring the input (both in points).
+    """Dev score on the primary metric, and the score of ignoring the input (both in points).
 
-    And what is chosen on dev, where the task has something to choose (`Family.calibrate`).
+    English alone, or the mean over languages of a task that is trained on several. And what is chosen on dev, where
+    the task has something to choose (`Family.calibrate`).
     """
     frame = pl.read_parquet(data)
     predictions = predict_split(task, encoder, head, frame, encoded, "dev", compute)
@@ -276,8 +247,13 @@ def evaluate_dev(
     family = FAMILIES[task.family]
     chosen = family.calibrate(task, predictions)
     predictions = family.calibrated(task, predictions, chosen)
-    score = float(score_predictions(predictions, task.metrics[0])["score"][0])
-    floor = family.floor(frame.filter(pl.col("split") == "dev"), task, predictions)
+    scores = score_predictions(predictions, task.metrics[0])
+    rows = frame.filter(pl.col("split") == "dev")
+    floors = [
+        family.floor(rows.filter(pl.col("language") == code), task, predictions.filter(pl.col("language") == code))
+        for code in scores["language"]
+    ]
+    score, floor = fmean(scores["score"]), fmean(floors)
     facts = {"metric": task.metrics[0], "score": score, "floor": floor, "collapsed": score <= floor}
     return {**facts, "chosen": chosen} if chosen else facts
 
