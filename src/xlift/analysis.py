@@ -47,7 +47,7 @@ def analysis_settings(study: Study) -> dict[str, Any]:
         "bootstrap_draws": block.bootstrap_draws,
         "permutations": block.permutations,
         "shared_trunk": study.schedule == "trunk",
-        "chance": {target: study.catalog[target].chance for target in sorted(study.targets)},
+        "chance": {name: task.chance for name, task in sorted(study.catalog.items())},
     }
 
 

@@ -328,7 +328,7 @@ def test_tasks_of_ones_own_change_no_specification_of_the_catalogs():
 
 def test_chance_levels_are_the_studys():
     study = grid().study
-    assert analysis_settings(study)["chance"] == {"cldr_kind": CATALOG["cldr_kind"].chance, "mine": 0.5}
+    assert analysis_settings(study)["chance"] == {**{name: task.chance for name, task in CATALOG.items()}, "mine": 0.5}
     assert "chance" not in analysis_plan(study, {})
 
 
