@@ -302,7 +302,7 @@ def test_lareqa(tmp_path):
     assert dict(documents.group_by("language").len().sort("language").iter_rows()) == sentences
     asked = test.filter(role="query")
     assert dict(asked.group_by("language").len().iter_rows()) == {"de": 1190, "en": 1190, "th": 1190}
-    assert documents.height == 13_014  # as in the paper
+    assert documents.height == 13_014
     # One in each language, and a Chinese paragraph says one thing twice.
     assert set(asked["gold"].list.len()) <= {11, 12}
     assert (asked["gold"].list.len() == 11).mean() > 0.99
