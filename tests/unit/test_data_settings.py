@@ -153,7 +153,7 @@ def test_a_folder_that_is_missing_is_refused_when_the_study_is_read(tmp_path):
     with pytest.raises(UserError) as caught:
         check_paths(given, "x")
     assert str(caught.value) == (
-        "x: data.folders: ccg comes from a folder, and none is given as 'ccg'; add data.folders.ccg (docs/tasks.md "
+        "x: data.folders: ccg comes from a folder, and none is given as 'ccg'; add data.folders.ccg (docs/data.md "
         "says what is to be in it) or leave ccg out"
     )
     with pytest.raises(UserError, match=r"^x: data\.folders\.ccg: there is no folder none; correct it$"):

@@ -307,7 +307,7 @@ def test_lareqa(tmp_path):
     assert set(asked["gold"].list.len()) <= {11, 12}
     assert (asked["gold"].list.len() == 11).mean() > 0.99
     stands = documents.select(found=pl.col("text_b").str.contains(pl.col("text"), literal=True))["found"]
-    assert stands.all()
+    assert (~stands).sum() == 1  # one Turkish sentence of the source has a mangled fraction
     assert manifest["dropped"] == {}
     # In SQuAD's part the sentence holds what the question is answered by: never the whole of a long paragraph.
     taught = frame.filter(split="train", role="document")
