@@ -372,7 +372,7 @@ def _check_folders(study: Study, file: str) -> None:
         if name not in study.data.folders and not (root is not None and Path(root, "local", name).is_dir()):
             raise UserError(
                 f"{file}: data.folders: {task} comes from a folder, and none is given as {name!r}; add "
-                f"data.folders.{name} (docs/tasks.md says what is to be in it) or leave {task} out"
+                f"data.folders.{name} (docs/data.md says what is to be in it) or leave {task} out"
             )
 
 

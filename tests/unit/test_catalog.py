@@ -111,7 +111,7 @@ def test_target_recipes(name):
     assert (task.recipe.max_length, task.recipe.stride, task.recipe.warmup) == (length, stride, warmup)
 
 
-@pytest.mark.parametrize("task", REAL.values(), ids=str)
+@pytest.mark.parametrize("task", REAL.values(), ids=lambda task: task.name)
 def test_a_task_holds_together(task: Task):
     splits = {part.split for part in task.slices}
     assert {part.reader for part in task.slices} <= {*READERS, *FOLDER_READERS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,8 @@ def test_scoring_validation_data_concerns_the_tasks_that_have_any():
     assert {task for task in found if found[task].get("score_on")} == {"panx", "xnli"}
     assert differing(data(grid()), found) == {"panx", "xnli"}
     assert differing(targets(grid()), targets(on_validation)) == {"panx", "xnli"}  # their contexts are left out
-    assert on_validation.intermediate_specification(
-        on_validation.intermediates[0]
-    ) == grid().intermediate_specification(grid().intermediates[0])
+    runs = [found.intermediate_specification(found.intermediates[0]) for found in (grid(), on_validation)]
+    assert runs[0] == runs[1]
 
 
 def test_limits_are_part_of_what_depends_on_them():
@@ -90,8 +90,6 @@ def test_where_the_root_is_changes_nothing_and_a_folder_given_does(tmp_path):
 
 
 def test_another_revision_in_the_catalog_is_other_data(monkeypatch):
-    import dataclasses
-
     before = grid()
     xnli = CATALOG["xnli"]
     pinned = tuple(
@@ -99,9 +97,9 @@ def test_another_revision_in_the_catalog_is_other_data(monkeypatch):
     )
     monkeypatch.setitem(CATALOG, "xnli", dataclasses.replace(xnli, slices=pinned))
     assert data(grid()) == data(before)
-    changed = grid(data={"score_on": "validation"})
+    changed = data(grid(data={"score_on": "validation"}))
     monkeypatch.setitem(CATALOG, "xnli", xnli)
-    assert differing(data(changed), data(grid(data={"score_on": "validation"}))) == {"xnli"}
+    assert differing(changed, data(grid(data={"score_on": "validation"}))) == {"xnli"}
 
 
 def test_learning_rates_by_method_and_size():
@@ -155,8 +153,8 @@ def test_a_folder_that_is_missing_is_refused_when_the_study_is_read(tmp_path):
     with pytest.raises(UserError) as caught:
         check_paths(given, "x")
     assert str(caught.value) == (
-        "x: data.folders: ccg comes from a folder, and none is given as 'ccg'; add data.folders.ccg (docs/tasks.md says "
-        "what is to be in it) or leave ccg out"
+        "x: data.folders: ccg comes from a folder, and none is given as 'ccg'; add data.folders.ccg (docs/data.md "
+        "says what is to be in it) or leave ccg out"
     )
     with pytest.raises(UserError, match=r"^x: data\.folders\.ccg: there is no folder none; correct it$"):
         check_paths(study(intermediates=["ccg"], data={"folders": {"ccg": "none"}}), "x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -123,12 +124,11 @@ def test_supertags_of_the_free_substitute(tmp_path):
     assert manifest["rows"] == {"train/en": 11303, "dev/en": 1864}
     names = manifest["supertags"]
     assert len(names) == 499
-    counts = (
-        frame.filter(split="train")["tags"].explode().value_counts().sort("count", "tags", descending=[True, False])
-    )
+    taught = frame.filter(split="train").explode("tokens", "tags")
+    counts = taught["tags"].value_counts().sort("count", descending=True)
     assert counts["tags"].to_list()[:3] == ["tag000", "tag001", "tag002"]
-    the = [tag for row in frame.iter_rows(named=True) for word, tag in zip(row["tokens"], row["tags"]) if word == "the"]
-    assert names[max(set(the), key=the.count)] == "NP/NP"  # an article, in this substitute
+    articles = taught.filter(pl.col("tokens") == "the")["tags"].value_counts().sort("count", descending=True)
+    assert names[articles["tags"][0]] == "NP/NP"  # in this substitute, which has no N
 
 
 def test_xnli(tmp_path):
@@ -155,8 +155,6 @@ def test_xcopa(tmp_path):
 
 
 def test_copas_withheld_labels_are_no_data(tmp_path, monkeypatch):
-    import dataclasses
-
     copa = CATALOG["copa"]
     slices = tuple(dataclasses.replace(part, rows="test") if part.split == "dev" else part for part in copa.slices)
     monkeypatch.setitem(CATALOG, "copa", dataclasses.replace(copa, slices=slices))
@@ -278,12 +276,12 @@ def test_tatoeba(tmp_path):
     assert frame["text"].str.contains(r"^\s|\s$").sum() == 0
     queries = frame.filter(role="query")
     assert (queries["gold"].list.first() == queries["id"]).all()
-    # Of "Tom" in English there is a Tom in German, too: pairs stand beside each other.
+    # Who is Tom in English is Tom in German: pairs stand beside each other.
     german = frame.filter(language="de")
     sides = german.filter(role="query").join(german.filter(role="document"), on="id", suffix="_de")
     toms = sides.filter(pl.col("text").str.contains(r"\bTom\b"))
-    assert toms.height > 50
-    assert toms["text_de"].str.contains("Tom").mean() > 0.95
+    assert toms.height > 20
+    assert toms["text_de"].str.contains("Tom").all()
 
 
 def test_tatoeba_after_squad(tmp_path):
@@ -301,13 +299,15 @@ def test_lareqa(tmp_path):
     sentences = {"ar": 1222, "de": 1276, "el": 1234, "en": 1180, "es": 1215, "hi": 1244, "ru": 1219, "th": 852}
     sentences |= {"tr": 1167, "vi": 1209, "zh": 1196}
     documents = test.filter(role="document")
-    assert dict(documents.group_by("language").len().iter_rows()) == sentences
+    assert dict(documents.group_by("language").len().sort("language").iter_rows()) == sentences
     asked = test.filter(role="query")
     assert dict(asked.group_by("language").len().iter_rows()) == {"de": 1190, "en": 1190, "th": 1190}
-    assert set(asked["gold"].list.len()) <= {10, 11}
+    assert documents.height == 13_014
+    # One in each language, and a Chinese paragraph says one thing twice.
+    assert set(asked["gold"].list.len()) <= {11, 12}
     assert (asked["gold"].list.len() == 11).mean() > 0.99
     stands = documents.select(found=pl.col("text_b").str.contains(pl.col("text"), literal=True))["found"]
-    assert stands.all()
+    assert (~stands).sum() == 1  # one Turkish sentence of the source has a mangled fraction
     assert manifest["dropped"] == {}
     # In SQuAD's part the sentence holds what the question is answered by: never the whole of a long paragraph.
     taught = frame.filter(split="train", role="document")
@@ -321,8 +321,6 @@ def test_pawsx_without_its_training_data_is_one_sentence(tmp_path):
 
 
 def test_pawsx_with_training_data_of_qqp(tmp_path, monkeypatch):
-    import dataclasses
-
     taught = dataclasses.replace(CATALOG["qqp"].slices[0], labels={"not_duplicate": "0", "duplicate": "1"})
     pawsx = CATALOG["pawsx"]
     monkeypatch.setitem(CATALOG, "pawsx", dataclasses.replace(pawsx, slices=(taught, *pawsx.slices[1:])))
@@ -362,8 +360,6 @@ def test_prepared_rows_are_the_same_every_time(tmp_path):
     ],
 )
 def test_what_is_not_in_the_repository_is_one_sentence(tmp_path, monkeypatch, change, problem):
-    import dataclasses
-
     task = CATALOG["commonsense_qa"]
     slices = (dataclasses.replace(task.slices[0], **change), task.slices[1])
     monkeypatch.setitem(CATALOG, "commonsense_qa", dataclasses.replace(task, slices=slices))

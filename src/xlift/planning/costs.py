@@ -7,6 +7,7 @@ its operations over the rate of finished runs, and what the job takes before, af
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -211,7 +212,9 @@ class CostModel:
         languages = len(self.grid.scored_languages(target))
         length = self.grid.target_length(target)
         record: TokenRecord | None = self._tokens.get((target, length))
-        sequences: float = self.grid.study.catalog[target].test_examples * languages
+        task, limit = self.grid.study.catalog[target], self.grid.study.data.examples.test
+        most = math.inf if limit is None else limit * (2 if task.family == "retrieval" else 1)  # queries and documents
+        sequences: float = min(task.test_examples, most) * languages
         tokens = sequences * FILLED * length
         if record is not None:
             sequences, tokens = record.all_sequences - record.sequences, record.all_tokens - record.tokens

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -97,33 +98,28 @@ def lareqa(reading: Reading, part: Slice, languages: Sequence[str], task: Task) 
 
     The JSON is SQuAD's with `sentence_breaks` ([start, end] in the context) beside each paragraph's `context` and
     `qas`. The repository's columns are id, question, answer_sentence (its number among `sentences`; -1: none), context
-    and sentences. Documents are the distinct pairs of sentence and paragraph of every language, whatever is scored,
-    and a question's right ones are those that hold its answer in any language. A question whose own answer begins in
-    no sentence is not asked, as in XTREME's evaluation.
+    and sentences. As in XTREME's evaluation, the documents are all sentences of every language, whatever is scored; a
+    question's right ones are those that hold its answer, in any language, and those of the same paragraph that read the
+    same; and a question whose own answer begins in no sentence is not asked.
     """
     folder = reading.folder(part.repository)
     wanted = {code: list(_lareqa_rows(reading, folder, part, code)) for code in sorted(part.configs)}
-    documents: dict[str, dict[tuple[str, str], str]] = {}
     gold: dict[str, list[str]] = {}
-    for code, rows in wanted.items():
-        pool = documents.setdefault(code, {})
-        for row in rows:
-            for sentence in row["sentences"]:
-                pool.setdefault((sentence, row["context"]), f"{code}-{len(pool):05d}")
-            if row["answer_sentence"] >= 0:
-                right = pool[row["sentences"][row["answer_sentence"]], row["context"]]
-                gold.setdefault(row["id"], []).append(right)
     frames = []
-    for code, pool in documents.items():
-        frame = retrieval_frame(
-            "document",
-            list(pool.values()),
-            [sentence for sentence, _ in pool],
-            ["all"] * len(pool),
-            [[] for _ in pool],
-            [context for _, context in pool],
-        )
-        frames.append(_marked(frame, code, [context for _, context in pool], [None] * len(pool)))
+    for code, rows in wanted.items():
+        paragraphs = {row["context"]: row["sentences"] for row in rows}
+        first = dict(zip(paragraphs, accumulate(map(len, paragraphs.values()), initial=0), strict=False))
+        for row in rows:
+            if row["answer_sentence"] >= 0:
+                right = row["sentences"][row["answer_sentence"]]
+                numbers = [first[row["context"]] + n for n, text in enumerate(row["sentences"]) if text == right]
+                gold.setdefault(row["id"], []).extend(f"{code}-{number:05d}" for number in numbers)
+        pool = [(text, context) for context, found in paragraphs.items() for text in found]
+        ids = [f"{code}-{number:05d}" for number in range(len(pool))]
+        contexts = [context for _, context in pool]
+        passages = [text for text, _ in pool]
+        frame = retrieval_frame("document", ids, passages, ["all"] * len(pool), [[] for _ in pool], contexts)
+        frames.append(_marked(frame, code, contexts, [None] * len(pool)))
     for code in languages:
         rows = wanted[code]
         ids = [row["id"] for row in rows]

@@ -88,7 +88,7 @@ def missing_folder(task: str, name: str) -> str:
     """What is wrong with a study that gives no folder under a name."""
     return (
         f"data of {task}: comes from a folder, and the study gives none; set data.folders.{name} "
-        "(docs/tasks.md says what is to be in it)"
+        "(docs/data.md says what is to be in it)"
     )
 
 
