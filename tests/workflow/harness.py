@@ -21,7 +21,7 @@ PARTS = ("Snakefile", "workflow", "profiles", "config", "envs")
 STUDY_FILE = "study.yaml"
 MODEL_ID = "test/tiny"
 FEW_STEPS = {"steps": 4, "batch_size": 4}
-SCORED = {"collect_scores": 1, "estimate_contrasts": 1, "render_report": 1, "all": 1}
+SCORED = {"score_cells": 1, "estimate_contrasts": 1, "render_report": 1, "all": 1}
 """What follows a changed score."""
 TRAINED = {**SCORED, "collect_runs": 1}
 """What follows a changed training run."""

@@ -87,8 +87,8 @@ def prediction_stamp(wildcards):
     return GRID.stamp("predict", cell_of(wildcards))
 
 
-def score_stamp(wildcards):
-    return GRID.stamp("score", cell_of(wildcards))
+def scores_stamp(wildcards):
+    return GRID.scores_stamp
 
 
 def text_of(stamp):
@@ -99,6 +99,11 @@ def text_of(stamp):
 def execution(wildcards, threads):
     """Settings of speed and memory. Asking for `threads` keeps this param out of Snakemake's comparison of params."""
     return EXECUTION
+
+
+def settings(wildcards, threads):
+    """The study file's settings, for a job that makes the grid of them again: not compared either, like `execution`."""
+    return as_param(config)
 
 
 def settled(output, stamp, **prepared):
@@ -173,6 +178,35 @@ def last_manifest(wildcards):
 def run_files(pattern, jobs):
     """Paths of the given runs or cells, in the grid's order."""
     return [pattern.format(study=STUDY.study, **job.wildcards) for job in jobs]
+
+
+# Functions: a job on another machine reads this file too, and needs none of these.
+def all_predictions(wildcards):
+    return run_files(
+        "results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
+        GRID.cells,
+    )
+
+
+def all_trunk_manifests(wildcards):
+    return run_files(
+        "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json",
+        GRID.segments,
+    )
+
+
+def all_intermediate_manifests(wildcards):
+    return run_files(
+        "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
+        GRID.intermediates,
+    )
+
+
+def all_target_manifests(wildcards):
+    return run_files(
+        "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
+        GRID.target_runs(),
+    )
 
 
 def target_manifests_of_tokens():
