@@ -57,13 +57,13 @@ class Engine:
         head = FAMILIES["tagging"].head(encoder.hidden_size, TASK, 0.1).to(self.compute.device)
         return Model(encoder, head, FAMILIES["tagging"])
 
-    def train(self, trainable: Trainable, rate: float, batch: int) -> Measured:
+    def train(self, trainable: Trainable, rate: float, batch: int, warmup: int) -> Measured:
         """One epoch."""
         model = self._model(trainable)
         examples = len(self._encoded.examples("train"))
         steps = math.ceil(examples / batch)
-        # As Trainer's defaults: no warm-up, no weight decay, clip 1.
-        settings = Optimisation(Schedule(rate, steps, 0, 0), batch, 0.0, 1.0, seed=1)
+        # As Trainer's defaults: linear decay, no weight decay, clip 1.
+        settings = Optimisation(Schedule(rate, steps, warmup, warmup), batch, 0.0, 1.0, seed=1)
         shape = encoder_shape(self._folder, trainable.layers)
 
         def cost(sequences: int, width: int) -> float:

@@ -59,7 +59,7 @@ class Peer:
             for tokens, mask, line in zip(found["input_ids"], found["attention_mask"], labels, strict=True)
         ]
 
-    def _trainer(self, rate: float, batch: int) -> Trainer:
+    def _trainer(self, rate: float, batch: int, warmup: int = 0) -> Trainer:
         torch.manual_seed(1)
         # In float32, as encoders are published; xlift's own copy is stored in 16 bits.
         model = AutoModelForTokenClassification.from_pretrained(
@@ -74,6 +74,7 @@ class Peer:
             per_device_train_batch_size=batch,
             num_train_epochs=1,
             learning_rate=rate,
+            warmup_steps=warmup,
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
@@ -89,9 +90,9 @@ class Peer:
             processing_class=self._tokenizer,
         )
 
-    def train(self, rate: float, batch: int) -> Measured:
+    def train(self, rate: float, batch: int, warmup: int) -> Measured:
         """One epoch from the same start."""
-        trainer = self._trainer(rate, batch)
+        trainer = self._trainer(rate, batch, warmup)
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started

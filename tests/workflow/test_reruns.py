@@ -178,7 +178,7 @@ def scored(workspace: Workspace) -> str:
 
 
 def test_cells_are_scored_again_one_by_one(copied: Workspace, finished: Finished) -> None:
-    """Scores of cells are no outputs of a rule: the job that makes the table of them all finds out what it has to do."""
+    """Scores of cells are no outputs of a rule: the job that makes the table finds out what it has to do."""
     table = copied.results() / "scores.parquet"
     before = table.read_bytes()
     assert scored(copied) == "9 cells scored and 0 kept"

@@ -163,6 +163,5 @@ def _more(count: int) -> str:
 
 
 if __name__ == "__main__":
-    json.dump(
-        _refusals([(specification, CellFiles(**paths)) for specification, paths in json.load(sys.stdin)]), sys.stdout
-    )
+    given = [(specification, CellFiles(**paths)) for specification, paths in json.load(sys.stdin)]
+    json.dump(_refusals(given), sys.stdout)
