@@ -59,8 +59,8 @@ class Peer:
             for tokens, mask, line in zip(found["input_ids"], found["attention_mask"], labels, strict=True)
         ]
 
-    def _trainer(self, rate: float, batch: int, warmup: int = 0) -> Trainer:
-        torch.manual_seed(1)
+    def _trainer(self, rate: float, batch: int, warmup: int = 0, seed: int = 1) -> Trainer:
+        torch.manual_seed(seed)
         # In float32, as encoders are published; xlift's own copy is stored in 16 bits.
         model = AutoModelForTokenClassification.from_pretrained(
             self._encoder, num_labels=len(LABELS), dtype=torch.float32
@@ -79,7 +79,7 @@ class Peer:
             report_to=[],
             disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
-            seed=1,
+            seed=seed,
             **changes,
         )
         return Trainer(
@@ -90,9 +90,9 @@ class Peer:
             processing_class=self._tokenizer,
         )
 
-    def train(self, rate: float, batch: int, warmup: int) -> Measured:
+    def train(self, rate: float, batch: int, warmup: int, seed: int) -> Measured:
         """One epoch from the same start."""
-        trainer = self._trainer(rate, batch, warmup)
+        trainer = self._trainer(rate, batch, warmup, seed)
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started

@@ -90,7 +90,7 @@ class Workspace:
         """Run Snakemake to its end."""
         started = time.monotonic()
         process = self.start(*arguments, **environment)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=900)
         return Ended(process.returncode, output, time.monotonic() - started)
 
     def run(self, *arguments: str, study: str = STUDY_FILE) -> Ended:
