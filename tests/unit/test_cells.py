@@ -14,8 +14,12 @@ from xlift.grid import STAGE_VERSIONS, Grid
 from xlift.jobs import cells as scoring
 from xlift.jobs.cells import CellFiles, score_available, score_cells
 from xlift.jobs.score import REALISED
+from xlift.planning.costs import SCORE_SECONDS, CostModel
+from xlift.planning.dag import study_jobs
+from xlift.planning.evidence import Evidence, ScoringRecord, read_evidence
 from xlift.runs import Cell
 from xlift.study import parse_study
+from xlift.training.cost import EncoderShape
 
 SETTINGS = {
     "study": "small",
@@ -189,3 +193,23 @@ def test_another_grid_than_the_planned_one_is_refused(grid, folder):
 
 def test_params_stay_small_however_large_the_grid():
     assert len(make(seeds=list(range(200))).scores_stamp.text) == len(make().scores_stamp.text) < 120
+
+
+def test_a_plan_learns_from_what_the_last_scoring_said(grid, folder, capsys):
+    score_available(grid, folder)
+    log = folder / "small" / "logs" / "score_cells.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(capsys.readouterr().out, encoding="utf-8")
+    (found,) = read_evidence(folder, ["small"]).scorings
+    assert found.cells == 12
+    log.write_text("12 cells scored and 3 kept in 6.0 s\n", encoding="utf-8")
+    evidence = read_evidence(folder, ["small"])
+    assert evidence.scorings == (ScoringRecord(12, 6.0),)
+    shape = EncoderShape(layers=2, hidden=32, intermediate=64)
+    job = next(job for job in study_jobs(grid, folder) if job.rule == "score_cells")
+    seconds = [
+        CostModel(grid, told, shape, "cpu", 1e10).estimate(job).seconds for told in (evidence, Evidence((), (), ()))
+    ]
+    assert seconds == pytest.approx([3.0 + 12 * 0.5, 3.0 + 12 * SCORE_SECONDS])
+    log.write_text("0 cells scored and 12 kept in 1.0 s\n", encoding="utf-8")
+    assert read_evidence(folder, ["small"]).scorings == ()
