@@ -24,8 +24,8 @@ from xlift.training.run import frozen_dtype
 
 SENTENCES, WIDTH, STEPS = 64, 32, 3
 KINDS = {
-    "matrix products of linear layers": ("aten::addmm", "aten::mm", "aten::bmm", "aten::matmul", "aten::linear"),
-    "attention": ("scaled_dot_product", "flash_attention"),
+    "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::matmul", "aten::linear"),
+    "fused attention": ("scaled_dot_product", "flash_attention"),
     "GELU": ("gelu",),
     "layer norm": ("layer_norm",),
     "dropout": ("dropout", "bernoulli"),
