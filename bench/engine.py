@@ -52,21 +52,21 @@ class Engine:
         tokenizer = Tokenizer.from_file(str(encoder / "tokenizer.json"))
         self._encoded: Encoded = FAMILIES["tagging"].encode(self._frame, tokenizer, TASK, 128, 32)
 
-    def _model(self, trainable: Trainable) -> tuple[AnyEncoder, nn.Module]:
+    def _model(self, trainable: Trainable, seed: int = 1) -> tuple[AnyEncoder, nn.Module]:
         dtype = frozen_dtype(self.compute, trainable)
         encoder = load_encoder(self._folder, dtype=dtype, device=self.compute.device, dropout=0.1)
-        make_trainable(encoder, trainable, 1)
-        torch.manual_seed(1)
+        make_trainable(encoder, trainable, seed)
+        torch.manual_seed(seed)
         head = FAMILIES["tagging"].head(encoder.hidden_size, TASK, 0.1).to(self.compute.device)
         return encoder, head
 
-    def train(self, trainable: Trainable, rate: float, batch: int) -> Measured:
+    def train(self, trainable: Trainable, rate: float, batch: int, warmup: int, seed: int) -> Measured:
         """One epoch."""
-        encoder, head = self._model(trainable)
+        encoder, head = self._model(trainable, seed)
         examples = len(self._encoded.examples("train"))
         steps = math.ceil(examples / batch)
-        # As Trainer's defaults: no warm-up, no weight decay, clip 1.
-        settings = Optimisation(Schedule(rate, steps, 0, 0), batch, 0.0, 1.0, seed=1)
+        # As Trainer's defaults: linear decay, no weight decay, clip 1.
+        settings = Optimisation(Schedule(rate, steps, warmup, warmup), batch, 0.0, 1.0, seed=seed)
         shape = encoder_shape(self._folder, trainable.layers)
 
         def cost(sequences: int, width: int) -> float:

@@ -59,8 +59,8 @@ class Peer:
             for tokens, mask, line in zip(found["input_ids"], found["attention_mask"], labels, strict=True)
         ]
 
-    def _trainer(self, rate: float, batch: int) -> Trainer:
-        torch.manual_seed(1)
+    def _trainer(self, rate: float, batch: int, warmup: int = 0, seed: int = 1) -> Trainer:
+        torch.manual_seed(seed)
         # In float32, as encoders are published; xlift's own copy is stored in 16 bits.
         model = AutoModelForTokenClassification.from_pretrained(
             self._encoder, num_labels=len(LABELS), dtype=torch.float32
@@ -74,11 +74,12 @@ class Peer:
             per_device_train_batch_size=batch,
             num_train_epochs=1,
             learning_rate=rate,
+            warmup_steps=warmup,
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
-            seed=1,
+            seed=seed,
             **changes,
         )
         return Trainer(
@@ -89,9 +90,9 @@ class Peer:
             processing_class=self._tokenizer,
         )
 
-    def train(self, rate: float, batch: int) -> Measured:
+    def train(self, rate: float, batch: int, warmup: int, seed: int) -> Measured:
         """One epoch from the same start."""
-        trainer = self._trainer(rate, batch)
+        trainer = self._trainer(rate, batch, warmup, seed)
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started

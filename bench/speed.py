@@ -12,25 +12,30 @@ from engine import FULL, LORA, Engine
 from panx import read
 from peers import Measured, Peer
 
-RATE = 1e-4
+RATE, LORA_RATE = 3e-4, 3e-3
+WARMUP = 10
 BATCH = 32
 TRAIN, DEV, TEST = 1500, 1000, 200
 PREDICTED = ("de", "ru", "sw", "te", "tr")
 PAIRS = 2
 
 
-def paired(ours: Callable[[], Measured], theirs: Callable[[], Measured]) -> dict[str, Any]:
-    """Ratios of examples a second, ours over theirs, over pairs of runs, and both dev scores."""
-    runs = [(theirs(), ours()) for _ in range(PAIRS)]
+def paired(ours: Callable[[int], Measured], theirs: Callable[[int], Measured]) -> dict[str, Any]:
+    """Ratios of examples a second, ours over theirs, over pairs of runs, each of its own seed, and all dev scores."""
+    runs = [(theirs(seed), ours(seed)) for seed in range(1, PAIRS + 1)]
     ratios = [mine.rate / other.rate for other, mine in runs]
-    return {
+    found = {
         "ratio": statistics.median(ratios),
         "ratios": ratios,
         "ours_per_s": statistics.median(mine.rate for _, mine in runs),
         "theirs_per_s": statistics.median(other.rate for other, _ in runs),
-        "ours_dev_f1": runs[-1][1].dev,
-        "theirs_dev_f1": runs[-1][0].dev,
     }
+    scores = [(other.dev, mine.dev) for other, mine in runs if other.dev is not None and mine.dev is not None]
+    if not scores:
+        return found
+    theirs_dev, ours_dev = ([pair[side] for pair in scores] for side in (0, 1))
+    ahead = statistics.fmean(ours_dev) - statistics.fmean(theirs_dev)
+    return {**found, "ours_dev_f1": ours_dev, "theirs_dev_f1": theirs_dev, "dev_f1_ahead": ahead}
 
 
 def measure(encoder: Path, root: Path, threads: int) -> dict[str, Any]:
@@ -41,12 +46,14 @@ def measure(encoder: Path, root: Path, threads: int) -> dict[str, Any]:
     engine = Engine(encoder, train, dev, test, threads)
     default, tuned = (Peer(encoder, train, dev, test, tuned=choice) for choice in (False, True))
     found: dict[str, Any] = {}
-    found["predict_vs_trainer"] = paired(engine.predict, default.predict)
-    found["train_vs_trainer_tuned"] = paired(lambda: engine.train(FULL, RATE, BATCH), lambda: tuned.train(RATE, BATCH))
-    found["train_vs_trainer_default"] = paired(
-        lambda: engine.train(FULL, RATE, BATCH), lambda: default.train(RATE, BATCH)
-    )
-    lora = engine.train(LORA, 10 * RATE, BATCH)
+    found["predict_vs_trainer"] = paired(lambda _: engine.predict(), lambda _: default.predict())
+    for name, peer in (("train_vs_trainer_tuned", tuned), ("train_vs_trainer_default", default)):
+        found[name] = paired(
+            lambda seed: engine.train(FULL, RATE, BATCH, WARMUP, seed),
+            lambda seed, peer=peer: peer.train(RATE, BATCH, WARMUP, seed),  # type: ignore[misc]
+        )
+    lora = engine.train(LORA, LORA_RATE, BATCH, WARMUP, 1)
+    found["recipe"] = {"learning_rate": RATE, "lora_learning_rate": LORA_RATE, "warmup_steps": WARMUP}
     found["train_lora"] = {
         "ours_per_s": lora.rate,
         "ours_dev_f1": lora.dev,

@@ -112,6 +112,16 @@ class Grid(ExampleSets):
             "extra_steps": run.budget.steps if run.control == EXTRA_TARGET else 0,
         }
 
+    def scores_specification(self) -> Specification:
+        """What the table of all scores depends on, in few bytes: the fingerprint of what every cell's depend on."""
+        cells = [self.stamp("score", cell).fingerprint for cell in self.cells]
+        return {"kind": "scores", "cells": fingerprint(cells)}
+
+    @cached_property
+    def scores_stamp(self) -> Stamp:
+        """Params string and fingerprint of the table of all scores."""
+        return _stamp(self.scores_specification())
+
     @cache  # noqa: B019 (one grid a process)
     def encode_stamp(self, task: str, length: int) -> Stamp:
         """Params string and fingerprint of a task's token ids."""

@@ -21,7 +21,7 @@ PARTS = ("Snakefile", "workflow", "profiles", "config", "envs")
 STUDY_FILE = "study.yaml"
 MODEL_ID = "test/tiny"
 FEW_STEPS = {"steps": 4, "batch_size": 4}
-SCORED = {"collect_scores": 1, "estimate_contrasts": 1, "render_report": 1, "all": 1}
+SCORED = {"score_cells": 1, "estimate_contrasts": 1, "render_report": 1, "all": 1}
 """What follows a changed score."""
 TRAINED = {**SCORED, "collect_runs": 1}
 """What follows a changed training run."""
@@ -90,7 +90,7 @@ class Workspace:
         """Run Snakemake to its end."""
         started = time.monotonic()
         process = self.start(*arguments, **environment)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=900)
         return Ended(process.returncode, output, time.monotonic() - started)
 
     def run(self, *arguments: str, study: str = STUDY_FILE) -> Ended:

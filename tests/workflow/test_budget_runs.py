@@ -26,7 +26,7 @@ ARMS: dict[str, Any] = {
     "controls": ["extra_target", "shuffled_labels"],
     "targets": ["cldr_kind"],
 }
-ONE_MORE = {"train_trunk": 1, "train_intermediate": 1, "predict_cell": 1, "score_cell": 1, **TRAINED}
+ONE_MORE = {"train_trunk": 1, "train_intermediate": 1, "predict_cell": 1, **TRAINED}
 """A budget more of one task and seed, and one target that is not trained."""
 
 
@@ -134,12 +134,12 @@ def test_states_may_be_cleaned_away(trunk: Finished, tmp_path: Path) -> None:
 
 def test_a_longer_warmup_is_another_trunk(trunk: Finished, tmp_path: Path) -> None:
     jobs = copy_of(trunk, tmp_path, training={"warmup": 0.3}).plan()
-    assert jobs == {"train_trunk": 3, "train_intermediate": 3, "predict_cell": 3, "score_cell": 3, **TRAINED}
+    assert jobs == {"train_trunk": 3, "train_intermediate": 3, "predict_cell": 3, **TRAINED}
 
 
 def test_a_longer_cooldown_keeps_no_point(trunk: Finished, tmp_path: Path) -> None:
     jobs = copy_of(trunk, tmp_path, training={"cooldown": 0.4}).plan()
-    assert jobs == {"train_trunk": 3, "train_intermediate": 3, "predict_cell": 3, "score_cell": 3, **TRAINED}
+    assert jobs == {"train_trunk": 3, "train_intermediate": 3, "predict_cell": 3, **TRAINED}
 
 
 # --- Arms and controls ---
@@ -223,7 +223,6 @@ def test_an_added_arm_repeats_nothing_else(arms: Finished, tmp_path: Path) -> No
         "train_intermediate": 4,
         "train_target": 4,
         "predict_cell": 4,
-        "score_cell": 4,
         **TRAINED,
     }
 
@@ -235,7 +234,6 @@ def test_an_added_length_encodes_again(arms: Finished, tmp_path: Path) -> None:
         "train_intermediate": 4,
         "train_target": 4,
         "predict_cell": 4,
-        "score_cell": 4,
         **TRAINED,
     }
 
@@ -243,7 +241,7 @@ def test_an_added_length_encodes_again(arms: Finished, tmp_path: Path) -> None:
 def test_the_best_step_on_dev_is_another_run(finished: Finished, tmp_path: Path) -> None:
     jobs = copy_of(finished, tmp_path, training={"select": "best_dev"}).plan()
     # All but the untrained encoder's cell.
-    assert jobs == {"train_intermediate": 2, "train_target": 6, "predict_cell": 8, "score_cell": 8, **TRAINED}
+    assert jobs == {"train_intermediate": 2, "train_target": 6, "predict_cell": 8, **TRAINED}
 
 
 def test_data_of_another_size_stops_before_training(trunk: Finished, tmp_path: Path) -> None:
@@ -297,7 +295,7 @@ def test_the_plan_counts_what_cleaning_makes_necessary(trunk: Finished, tmp_path
     for name in ("predictions/cldr_retrieval/cldr_choice/x2/seed1.parquet", "scores.parquet", "report/index.html"):
         (workspace.results() / name).unlink()
     (workspace.results() / "scores/cldr_retrieval/cldr_choice/x2/seed1.parquet").unlink()
-    assert xlift_plan(workspace)["outstanding"] == workspace.plan() == {"predict_cell": 1, "score_cell": 1, **SCORED}
+    assert xlift_plan(workspace)["outstanding"] == workspace.plan() == {"predict_cell": 1, **SCORED}
     for kind in ("data", "encoded", "encoder"):
         kept = workspace.folder / kind
         shutil.move(workspace.results() / kind, kept)

@@ -12,6 +12,7 @@ import pytest
 from harness import FEW_STEPS, Finished, Workspace, tiny_study
 
 from xlift.artifacts import MANIFEST, sha256_of
+from xlift.metrics import score_predictions
 
 LANGUAGES = ["af", "de", "en", "fr", "sw"]
 METRICS = {
@@ -193,11 +194,12 @@ def test_packaged_encoder(workspace: Workspace) -> None:
             "languages": ["de", "my"],
         }
     )
-    scores = "results/real/scores/cldr_retrieval/none/x0/seed1.parquet"
-    ended = workspace.run(scores)
+    predictions = "results/real/predictions/cldr_retrieval/none/x0/seed1.parquet"
+    ended = workspace.run(predictions)
     assert ended.code == 0, ended.output
     shutil.rmtree(workspace.results("real") / "encoder")  # 235 MB, which pytest would keep
-    found = dict(pl.read_parquet(workspace.folder / scores).select("language", "score").rows())
+    scores = score_predictions(pl.read_parquet(workspace.folder / predictions), "accuracy_at_1")
+    found = dict(scores.select("language", "score").rows())
     # The pool holds over 300 names: chance is below a third of a point.
     assert found["de"] > 60
     assert found["my"] < found["de"] - 20

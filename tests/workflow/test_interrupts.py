@@ -18,8 +18,8 @@ from xlift.artifacts import sha256_of
 DAMAGED = "intermediate/cldr_qa/x1/seed1"
 LONG_STEPS = 80
 LONG_RUN = "cldr_choice/x1/seed1"
-LONG_SCORES = f"results/tiny/scores/cldr_retrieval/{LONG_RUN}.parquet"
-LONG_JOBS = {"train_intermediate": 1, "predict_cell": 1, "score_cell": 1}
+LONG_PREDICTIONS = f"results/tiny/predictions/cldr_retrieval/{LONG_RUN}.parquet"
+LONG_JOBS = {"train_intermediate": 1, "predict_cell": 1}
 
 
 def forget(workspace: Workspace, *cells: str) -> None:
@@ -58,7 +58,7 @@ def test_one_failing_cell_leaves_the_others_alone(copied: Workspace) -> None:
 
     ended = copied.run("--keep-going")
     assert ended.code != 0
-    made = [cell for cell in cells if (copied.results() / "scores" / f"{cell}.parquet").exists()]
+    made = [cell for cell in cells if (copied.results() / "predictions" / f"{cell}.parquet").exists()]
     assert made == cells[:2]
     said = refusal(copied.results() / "logs" / "predict_cell" / f"{cells[2]}.log")
     for part in (f"results/tiny/{DAMAGED}/weights.safetensors", expected, found):
@@ -79,7 +79,7 @@ def test_one_failing_cell_leaves_the_others_alone(copied: Workspace) -> None:
     os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
     ended = copied.run()
     assert ended.code == 0, ended.output
-    assert ended.jobs == {"predict_cell": 1, "score_cell": 1, **SCORED}
+    assert ended.jobs == {"predict_cell": 1, **SCORED}
     assert {cell: sha256_of(copied.results() / "scores" / f"{cell}.parquet") for cell in cells} == finished
     assert copied.plan() == {}
 
@@ -124,19 +124,19 @@ def longer(copied: Workspace, finished: Finished) -> Workspace:
 
 @pytest.fixture(scope="module")
 def uninterrupted(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """sha256 of the longer run's weights and scores where nothing interrupts it."""
+    """sha256 of the longer run's weights and predictions where nothing interrupts it."""
     workspace = finished.workspace.copy(tmp_path_factory.mktemp("uninterrupted") / "work")
     root = Path(finished.settings["data"]["root"])
     workspace.write_study(tiny_study(root, recipes={"cldr_choice": {"steps": LONG_STEPS}}))
-    ended = workspace.run(LONG_SCORES)
+    ended = workspace.run(LONG_PREDICTIONS)
     assert ended.code == 0, ended.output
     assert ended.jobs == LONG_JOBS
     return long_results(workspace)
 
 
 def long_results(workspace: Workspace) -> dict[str, str]:
-    """sha256 of the longer run's weights and scores."""
-    names = (f"results/tiny/intermediate/{LONG_RUN}/weights.safetensors", LONG_SCORES)
+    """sha256 of the longer run's weights and predictions."""
+    names = (f"results/tiny/intermediate/{LONG_RUN}/weights.safetensors", LONG_PREDICTIONS)
     return {name: sha256_of(workspace.folder / name) for name in names}
 
 
@@ -158,7 +158,7 @@ def goes_on(workspace: Workspace, uninterrupted: dict[str, str]) -> None:
     """Run again: the interrupted run and what follows it, to the very bytes of a run without interruption."""
     folder = workspace.results() / "intermediate" / LONG_RUN
     assert not (folder / "manifest.json").exists()
-    ended = workspace.run(LONG_SCORES)
+    ended = workspace.run(LONG_PREDICTIONS)
     assert ended.code == 0, ended.output
     assert ended.jobs == LONG_JOBS
     assert long_results(workspace) == uninterrupted
@@ -166,7 +166,7 @@ def goes_on(workspace: Workspace, uninterrupted: dict[str, str]) -> None:
 
 
 def test_killed_training_job(longer: Workspace, uninterrupted: dict[str, str]) -> None:
-    process = longer.start("--cores", "2", LONG_SCORES, "--configfile", "study.yaml")
+    process = longer.start("--cores", "2", LONG_PREDICTIONS, "--configfile", "study.yaml")
     training_job(process, longer).kill()
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
@@ -176,7 +176,7 @@ def test_killed_training_job(longer: Workspace, uninterrupted: dict[str, str]) -
 
 def test_interrupted_snakemake(longer: Workspace, uninterrupted: dict[str, str]) -> None:
     """Control-C in a terminal: SIGINT to Snakemake and its jobs."""
-    process = longer.start("--cores", "2", LONG_SCORES, "--configfile", "study.yaml")
+    process = longer.start("--cores", "2", LONG_PREDICTIONS, "--configfile", "study.yaml")
     job = training_job(process, longer)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=120)
@@ -187,11 +187,11 @@ def test_interrupted_snakemake(longer: Workspace, uninterrupted: dict[str, str])
 
 def test_killed_snakemake(longer: Workspace, uninterrupted: dict[str, str]) -> None:
     """A machine that goes down: Snakemake's lock stays and says so; without it the study goes on."""
-    process = longer.start("--cores", "2", LONG_SCORES, "--configfile", "study.yaml")
+    process = longer.start("--cores", "2", LONG_PREDICTIONS, "--configfile", "study.yaml")
     training_job(process, longer)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=120)
-    locked = longer.run(LONG_SCORES)
+    locked = longer.run(LONG_PREDICTIONS)
     assert locked.code != 0
     assert "--unlock" in locked.output
     assert longer.snakemake("--unlock", "--configfile", "study.yaml").code == 0

@@ -59,7 +59,7 @@ def test_a_plan_without_scores_follows_the_settings(copied: Workspace, finished:
     shutil.rmtree(copied.results() / "scores")
     change(copied, finished, contrasts={"confidence": 0.9})
     planned = copied.plan()
-    assert planned == {"plan_analysis": 1, "score_cell": 9, "collect_scores": 1, **ANALYSED}
+    assert planned == {"plan_analysis": 1, "score_cells": 1, **ANALYSED}
     assert copied.run(f"results/tiny/{PLAN}").code == 0
     content = json.loads((copied.results() / PLAN).read_text(encoding="utf-8"))
     assert (content["plan"]["confidence"], content["before_first_score"]) == (0.9, True)
@@ -69,7 +69,7 @@ def test_a_plan_made_when_there_were_scores_says_so(copied: Workspace, finished:
     (copied.results() / PLAN).unlink()
     change(copied, finished, contrasts={"confidence": 0.9})
     # Snakemake takes an absent `ancient` input for a new one: scoring again costs little and changes nothing.
-    assert copied.plan() == {"plan_analysis": 1, "score_cell": 9, "collect_scores": 1, **ANALYSED}
+    assert copied.plan() == {"plan_analysis": 1, "score_cells": 1, **ANALYSED}
     assert copied.run().code == 0
     assert said(copied).startswith("No plan was fixed before the first score")
     assert copied.plan() == {}

@@ -40,12 +40,12 @@ GRID_CHANGES: Mapping[str, tuple[dict[str, Any], dict[str, int]]] = {
     # Two intermediate runs, the baseline's and theirs of two trained targets, three targets' cells.
     "a seed": (
         {"seeds": [1, 2]},
-        {"train_intermediate": 2, "train_target": 6, "predict_cell": 9, "score_cell": 9, **TRAINED},
+        {"train_intermediate": 2, "train_target": 6, "predict_cell": 9, **TRAINED},
     ),
     # The baseline has no budget.
     "a budget": (
         {"budgets": [1, 2]},
-        {"train_intermediate": 2, "train_target": 4, "predict_cell": 6, "score_cell": 6, **TRAINED},
+        {"train_intermediate": 2, "train_target": 4, "predict_cell": 6, **TRAINED},
     ),
     "an intermediate task": (
         {"intermediates": [*BOTH, "cldr_pairs"]},
@@ -55,14 +55,13 @@ GRID_CHANGES: Mapping[str, tuple[dict[str, Any], dict[str, int]]] = {
             "train_intermediate": 1,
             "train_target": 2,
             "predict_cell": 3,
-            "score_cell": 3,
             **TRAINED,
         },
     ),
     # English training data stays what it is: no run is repeated.
     "a language": (
         {"languages": ["af", "de", "fr", "sw", "tr"]},
-        {"prepare_data": 3, "encode_task": 3, "predict_cell": 9, "score_cell": 9, **SCORED},
+        {"prepare_data": 3, "encode_task": 3, "predict_cell": 9, **SCORED},
     ),
 }
 
@@ -78,12 +77,12 @@ def test_a_removed_target_repeats_the_tables_only(copied: Workspace, finished: F
 
 def test_one_targets_learning_rate(copied: Workspace, finished: Finished) -> None:
     jobs = planned(copied, finished, recipes={"cldr_kind": {"learning_rate": 0.0017}})
-    assert jobs == {"train_target": 3, "predict_cell": 3, "score_cell": 3, **TRAINED}
+    assert jobs == {"train_target": 3, "predict_cell": 3, **TRAINED}
 
 
 def test_one_intermediates_steps(copied: Workspace, finished: Finished) -> None:
     jobs = planned(copied, finished, recipes={"cldr_qa": {"steps": 5}})
-    assert jobs == {"train_intermediate": 1, "train_target": 2, "predict_cell": 3, "score_cell": 3, **TRAINED}
+    assert jobs == {"train_intermediate": 1, "train_target": 2, "predict_cell": 3, **TRAINED}
 
 
 def test_a_language_and_a_learning_rate_at_once(copied: Workspace, finished: Finished) -> None:
@@ -99,7 +98,6 @@ def test_a_language_and_a_learning_rate_at_once(copied: Workspace, finished: Fin
         "encode_task": 3,
         "train_target": 3,
         "predict_cell": 9,
-        "score_cell": 9,
         **TRAINED,
     }
 
@@ -112,14 +110,13 @@ def test_another_encoder_repeats_all_but_the_data(copied: Workspace, finished: F
         "train_intermediate": 2,
         "train_target": 6,
         "predict_cell": 9,
-        "score_cell": 9,
         **TRAINED,
     }
 
 
 def test_longer_sequences(copied: Workspace, finished: Finished) -> None:
     jobs = planned(copied, finished, recipes={"cldr_entities": {"max_length": 96}})
-    assert jobs == {"encode_task": 1, "train_target": 3, "predict_cell": 3, "score_cell": 3, **TRAINED}
+    assert jobs == {"encode_task": 1, "train_target": 3, "predict_cell": 3, **TRAINED}
 
 
 def test_contrast_settings(copied: Workspace, finished: Finished) -> None:
@@ -129,7 +126,7 @@ def test_contrast_settings(copied: Workspace, finished: Finished) -> None:
 
 def test_comments_in_scripts(copied: Workspace) -> None:
     scripts = sorted((copied.folder / "workflow" / "scripts").glob("*.py"))
-    assert len(scripts) == 11
+    assert len(scripts) == 10
     for script in scripts:
         script.write_text(script.read_text(encoding="utf-8") + "# A comment.\n", encoding="utf-8")
     assert copied.plan() == {}
@@ -169,11 +166,55 @@ def test_deleted_prediction(copied: Workspace) -> None:
     """Snakemake makes no file again that nothing needs: a cell comes back by name, or when the tables are made."""
     remove(copied, CELL)
     assert copied.plan() == {}
-    remove(copied, SCORES)
-    assert copied.plan() == {}
-    assert copied.plan(f"results/tiny/{SCORES}") == {"predict_cell": 1, "score_cell": 1}
+    assert copied.plan(f"results/tiny/{CELL}") == {"predict_cell": 1}
     remove(copied, "scores.parquet", "report/index.html")
-    assert copied.plan() == {"predict_cell": 1, "score_cell": 1, **SCORED}
+    assert copied.plan() == {"predict_cell": 1, **SCORED}
+
+
+def scored(workspace: Workspace) -> str:
+    """What the last scoring says it did."""
+    said = (workspace.results() / "logs" / "score_cells.log").read_text(encoding="utf-8")
+    return said.partition(" in ")[0]
+
+
+def test_cells_are_scored_again_one_by_one(copied: Workspace, finished: Finished) -> None:
+    """Scores of cells are no outputs of a rule: the job that makes the table finds out what it has to do."""
+    table = copied.results() / "scores.parquet"
+    before = table.read_bytes()
+    assert scored(copied) == "9 cells scored and 0 kept"
+
+    remove(copied, SCORES)
+    assert copied.plan() == {}  # the table of all scores is there
+    remove(copied, "scores.parquet", "report/index.html")
+    assert copied.plan() == SCORED
+    assert copied.run("results/tiny/scores.parquet").code == 0
+    assert (scored(copied), table.read_bytes()) == ("1 cells scored and 8 kept", before)
+
+    # A prediction made again may have other bytes on another processor: what is older than it is not kept.
+    touch(copied.results() / CELL)
+    remove(copied, "scores.parquet")
+    assert copied.run("results/tiny/scores.parquet").code == 0
+    assert (scored(copied), table.read_bytes()) == ("1 cells scored and 8 kept", before)
+
+    assert planned(copied, finished, targets=["cldr_retrieval", "cldr_kind"]) == TRAINED
+    assert copied.run("results/tiny/scores.parquet").code == 0
+    assert scored(copied) == "0 cells scored and 6 kept"
+
+
+def test_a_damaged_prediction_is_named_and_the_others_are_scored(copied: Workspace) -> None:
+    path, scores = copied.results() / CELL, copied.results() / "scores"
+    path.write_bytes(path.read_bytes()[:-8])
+    shutil.rmtree(scores)
+    ended = copied.run("results/tiny/scores.parquet")
+    assert ended.code != 0
+    assert f"error: results/tiny/{CELL}: is not a whole parquet file" in ended.output
+    assert "Traceback" not in ended.output
+    assert len(list(scores.rglob("*.parquet"))) == 8
+    # As the sentence advises.
+    remove(copied, CELL)
+    assert copied.plan("results/tiny/scores.parquet") == {"predict_cell": 1, "score_cells": 1}
+    assert copied.run("results/tiny/scores.parquet").code == 0
+    assert scored(copied) == "1 cells scored and 8 kept"
 
 
 def test_deleted_checkpoint_with_later_results(copied: Workspace) -> None:
@@ -185,13 +226,12 @@ def test_deleted_checkpoint_with_later_results(copied: Workspace) -> None:
         "train_intermediate": 1,
         "train_target": 2,
         "predict_cell": 3,
-        "score_cell": 3,
         **TRAINED,
     }
 
 
 TABLES = {
-    "scores": {"collect_scores": 1, "estimate_contrasts": 1, "render_report": 1, "all": 1},
+    "scores": {"score_cells": 1, "estimate_contrasts": 1, "render_report": 1, "all": 1},
     "runs": {"collect_runs": 1, "render_report": 1, "all": 1},
     "contrasts": {"estimate_contrasts": 1, "render_report": 1, "all": 1},
     "gains": {"estimate_contrasts": 1, "render_report": 1, "all": 1},

@@ -1,8 +1,11 @@
 # The study, its grid, and the helpers that rules use for inputs and params.
 
+import gc
+import inspect
 import re
 from pathlib import Path
 
+from snakemake.common import overwrite_function_params
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
@@ -46,6 +49,18 @@ except UserError as error:
 
 EXECUTION = execution_param(STUDY)
 
+# Python looks for garbage each time 700 objects are new, and goes through all that are there as they grow. The jobs of
+# a large grid are millions of objects that stay until the end, and what a job computes is in another process: looking
+# less often costs no memory to speak of.
+gc.freeze()
+gc.set_threshold(100_000, 20, 50)
+
+
+def told(function):
+    """A function whose parameters Snakemake is told once; else it inspects the function for every job."""
+    overwrite_function_params(function, inspect.signature(function).parameters)
+    return function
+
 
 wildcard_constraints:
     study=STUDY.study,
@@ -87,23 +102,31 @@ def prediction_stamp(wildcards):
     return GRID.stamp("predict", cell_of(wildcards))
 
 
-def score_stamp(wildcards):
-    return GRID.stamp("score", cell_of(wildcards))
+def scores_stamp(wildcards):
+    return GRID.scores_stamp
 
 
 def text_of(stamp):
     """A job's specification for its params."""
-    return lambda wildcards: stamp(wildcards).text
+    return told(lambda wildcards: stamp(wildcards).text)
 
 
+@told
 def execution(wildcards, threads):
     """Settings of speed and memory. Asking for `threads` keeps this param out of Snakemake's comparison of params."""
     return EXECUTION
 
 
+@told
 def data_places(wildcards, threads):
     """Where data is read from, which repeats nothing by being moved (see `execution`)."""
     return {"hub_root": STUDY.data.root, "folders": dict(STUDY.data.folders)}
+
+
+@told
+def settings(wildcards, threads):
+    """The study file's settings, for a job that makes the grid of them again: not compared either, like `execution`."""
+    return as_param(config)
 
 
 def settled(output, stamp, **prepared):
@@ -125,7 +148,7 @@ def settled(output, stamp, **prepared):
             name: ancient(path) if current else path for name, path in paths.items()
         }
 
-    return unpack(choose)
+    return unpack(told(choose))
 
 
 def examples_of(sets):
@@ -141,37 +164,44 @@ def tokens_of(sets):
     ]
 
 
+@told
 def intermediate_examples(wildcards):
     """Examples of an intermediate run's task, or of each part; a control without content has its task's."""
     return examples_of(GRID.run_sets(run_of(wildcards)))
 
 
+@told
 def intermediate_tokens(wildcards):
     """Token ids of an intermediate run's task, or of each part, at the length of its budget."""
     return tokens_of(GRID.run_sets(run_of(wildcards)))
 
 
+@told
 def taught_examples(wildcards):
     """Examples that a target is trained on: its own, or those of each stage."""
     return examples_of(GRID.target_sets(wildcards.target))
 
 
+@told
 def taught_tokens(wildcards):
     """Token ids of what a target is trained on."""
     return tokens_of(GRID.target_sets(wildcards.target))
 
 
+@told
 def target_tokens(wildcards):
     """Token ids of a target."""
     length = GRID.target_length(wildcards.target)
     return f"results/{{study}}/encoded/{{target}}/length{length}/manifest.json"
 
 
+@told
 def trunk_before(wildcards):
     """Manifest of the state that a trunk's segment goes on from; nothing for the first."""
     return GRID.segment_start(run_of(wildcards), Path("results")) or []
 
 
+@told
 def branching_state(wildcards):
     """Manifest of the trunk's state that a branch goes on from; nothing where each budget has a run of its own."""
     if STUDY.schedule != "trunk":
@@ -179,6 +209,7 @@ def branching_state(wildcards):
     return "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json"
 
 
+@told
 def intermediate_manifest(wildcards):
     """Manifest of the intermediate run a cell starts from; nothing where there is none."""
     if not run_of(wildcards).is_run:
@@ -186,6 +217,7 @@ def intermediate_manifest(wildcards):
     return "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json"
 
 
+@told
 def target_manifest(wildcards):
     """Manifest of a cell's target run; nothing where the target is not trained."""
     if not STUDY.catalog[wildcards.target].trained:
@@ -193,6 +225,7 @@ def target_manifest(wildcards):
     return "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json"
 
 
+@told
 def last_manifest(wildcards):
     """Manifest of the last run before a cell's predictions; nothing for the untrained encoder."""
     return target_manifest(wildcards) or intermediate_manifest(wildcards)
@@ -203,6 +236,39 @@ def run_files(pattern, jobs):
     return [pattern.format(study=STUDY.study, **job.wildcards) for job in jobs]
 
 
+# Functions: a job on another machine reads this file too, and needs none of these.
+@told
+def all_predictions(wildcards):
+    return run_files(
+        "results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
+        GRID.cells,
+    )
+
+
+@told
+def all_trunk_manifests(wildcards):
+    return run_files(
+        "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json",
+        GRID.segments,
+    )
+
+
+@told
+def all_intermediate_manifests(wildcards):
+    return run_files(
+        "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
+        GRID.intermediates,
+    )
+
+
+@told
+def all_target_manifests(wildcards):
+    return run_files(
+        "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
+        GRID.target_runs(),
+    )
+
+
 def target_manifests_of_tokens():
     """Manifests of the token ids of every target, which tell how finely each language is cut."""
     return [
@@ -211,5 +277,6 @@ def target_manifests_of_tokens():
     ]
 
 
+@told
 def memory_of_training(wildcards, attempt):
     return 3000 * attempt

@@ -24,6 +24,6 @@ rule render_report:
     conda:
         "../../envs/xlift.yaml"
     params:
-        specification=as_param(report_specification(GRID)),
+        specification=lambda wildcards: as_param(report_specification(GRID)),
     script:
         "../scripts/render_report.py"

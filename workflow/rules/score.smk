@@ -1,66 +1,41 @@
 localrules:
-    score_cell,
-    collect_scores,
+    score_cells,
     collect_runs,
 
 
-# No cell is scored before the plan of the analysis is there; the plan is no reason to score again.
-rule score_cell:
+# No cell is scored before the plan of the analysis is there; the plan is no reason to score again. Scores of single
+# cells are kept under scores/ and made anew by the job itself where they are not current.
+rule score_cells:
     input:
         settled(
-            "results/{study}/scores/{target}/{inter}/{budget}/seed{seed}.parquet",
-            score_stamp,
+            "results/{study}/scores.parquet",
+            scores_stamp,
             plan="results/{study}/analysis_plan.json",
         ),
-        predictions="results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
-        intermediate=intermediate_manifest,
-        target=target_manifest,
-    output:
-        scores="results/{study}/scores/{target}/{inter}/{budget}/seed{seed}.parquet",
-    log:
-        "results/{study}/logs/score_cell/{target}/{inter}/{budget}/seed{seed}.log",
-    benchmark:
-        "results/{study}/benchmarks/score_cell/{target}/{inter}/{budget}/seed{seed}.tsv"
-    conda:
-        "../../envs/xlift.yaml"
-    params:
-        specification=text_of(score_stamp),
-    script:
-        "../scripts/score_cell.py"
-
-
-rule collect_scores:
-    input:
-        cells=run_files(
-            "results/{study}/scores/{target}/{inter}/{budget}/seed{seed}.parquet",
-            GRID.cells,
-        ),
+        predictions=all_predictions,
+        intermediates=all_intermediate_manifests,
+        targets=all_target_manifests,
     output:
         scores="results/{study}/scores.parquet",
     log:
-        "results/{study}/logs/collect_scores.log",
+        "results/{study}/logs/score_cells.log",
     benchmark:
-        "results/{study}/benchmarks/collect_scores.tsv"
+        "results/{study}/benchmarks/score_cells.tsv"
     conda:
         "../../envs/xlift.yaml"
+    threads: 4
+    params:
+        specification=text_of(scores_stamp),
+        settings=settings,
     script:
-        "../scripts/collect_scores.py"
+        "../scripts/score_cells.py"
 
 
 rule collect_runs:
     input:
-        trunks=run_files(
-            "results/{study}/trunk/{inter}/{budget}/seed{seed}/manifest.json",
-            GRID.segments,
-        ),
-        intermediates=run_files(
-            "results/{study}/intermediate/{inter}/{budget}/seed{seed}/manifest.json",
-            GRID.intermediates,
-        ),
-        targets=run_files(
-            "results/{study}/target/{target}/{inter}/{budget}/seed{seed}/manifest.json",
-            GRID.target_runs(),
-        ),
+        trunks=all_trunk_manifests,
+        intermediates=all_intermediate_manifests,
+        targets=all_target_manifests,
     output:
         runs="results/{study}/runs.parquet",
     log:
@@ -70,6 +45,6 @@ rule collect_runs:
     conda:
         "../../envs/xlift.yaml"
     params:
-        specification=as_param(runs_specification(GRID)),
+        specification=lambda wildcards: as_param(runs_specification(GRID)),
     script:
         "../scripts/collect_runs.py"

@@ -1,4 +1,4 @@
-"""Scoring cells and collecting scores and runs into tables."""
+"""Scoring a cell, and collecting runs into a table."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def score_cell(
     after = None if target is None else read_manifest(Path(target).parent)
     realised = before_target(specification, before, after)
     metrics = specification["metrics"]
-    rows = pl.concat(score_predictions(frame, metric) for metric in metrics)
+    try:
+        rows = pl.concat(score_predictions(frame, metric) for metric in metrics)
+    except UserError as error:
+        raise UserError(f"{predictions}: {error}") from None
     table = rows.select(
         study=pl.lit(specification["study"]),
         target=pl.lit(specification["target"]),
@@ -99,15 +102,6 @@ def read_table(path: Path) -> pl.DataFrame:
         raise UserError(
             f"{path}: is not a whole parquet file ({reason}); delete it and run the workflow again"
         ) from None
-
-
-def collect_scores(cells: Sequence[str], scores: str) -> None:
-    """One table of all cells' scores."""
-    table = pl.concat([read_table(Path(cell)) for cell in cells]).sort(SCORE_KEY)
-    if table.select(SCORE_KEY).is_duplicated().any():
-        raise UserError(f"{scores}: two score files hold the same cell; delete results of an older study of this name")
-    with publishing(Path(scores)) as temporary:
-        table.write_parquet(temporary)
 
 
 def collect_runs(specification: dict[str, Any], manifests: dict[str, Sequence[str]], runs: str) -> None:

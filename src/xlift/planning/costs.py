@@ -41,8 +41,7 @@ SECONDS: Mapping[str, float] = {
     "train_intermediate": 8.0,
     "train_target": 8.0,
     "predict_cell": 6.0,
-    "score_cell": 2.0,
-    "collect_scores": 2.0,
+    "score_cells": 3.0,
     "collect_runs": 2.0,
     "plan_analysis": 1.0,
     "estimate_contrasts": 5.0,
@@ -50,6 +49,8 @@ SECONDS: Mapping[str, float] = {
     "all": 0.0,
 }
 """Seconds of a job, of a run or prediction without its forward and backward passes, where no finished job tells."""
+SCORE_SECONDS = 0.02
+"""Seconds of scoring a cell beside those of the job that scores all, where no scoring tells."""
 VOCABULARY = 250_000
 """Word embeddings of a multilingual encoder, where it is not at hand."""
 ROW_BYTES = 40
@@ -95,7 +96,16 @@ class CostModel:
             seconds, size = self._other("predict_cell", job.cell.target)
             return Estimate(seconds, bytes=size)
         seconds, size = self._other(job.rule, None)
+        if job.rule == "score_cells":
+            seconds = self._scoring()
         return Estimate(seconds, bytes=size)
+
+    def _scoring(self) -> float:
+        """Seconds of scoring all cells. What is scored already is not told apart: the job finds out itself."""
+        found = self.evidence.scorings
+        cells = sum(record.cells for record in found)
+        each = sum(record.seconds for record in found) / cells if cells else SCORE_SECONDS
+        return SECONDS["score_cells"] + len(self.grid.cells) * each
 
     def run_seconds(self, task: str, length: int, batch_size: int, steps: int, examples: float | None = None) -> float:
         """Seconds of a run's steps, without what it takes before and after them; `examples` None: in even batches."""

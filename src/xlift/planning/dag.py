@@ -50,8 +50,9 @@ def study_jobs(grid: Grid, results: Path) -> list[Job]:
     data, encoded = _preparations(made, encoder)
     plan = made.add(Job("plan_analysis", "analysis_plan.json", None))
     runs = _intermediates(made, encoder, data, encoded, results)
-    targets, scores = _cells(made, encoder, data, encoded, runs, plan)
-    table = made.add(Job("collect_scores", "scores.parquet", None, tuple(scores)))
+    targets, predictions = _cells(made, encoder, data, encoded, runs)
+    scored = (*predictions, *runs.values(), *targets)
+    table = made.add(Job("score_cells", "scores.parquet", grid.scores_stamp.fingerprint, scored, (plan,)))
     everything = [index for index, job in enumerate(made.jobs) if job.rule in ("train_trunk", "train_intermediate")]
     all_runs = made.add(Job("collect_runs", "runs.parquet", None, (*everything, *targets)))
     contrasts = made.add(Job("estimate_contrasts", "contrasts.parquet", None, (table,), _of_targets(grid, encoded)))
@@ -116,12 +117,11 @@ def _cells(
     data: dict[str, int],
     encoded: dict[tuple[str, int], int],
     runs: dict[tuple[str, str, int], int],
-    plan: int,
 ) -> tuple[list[int], list[int]]:
-    """Target runs, predictions and scores; the indices of the first and the last."""
+    """Target runs and predictions: the indices of each."""
     grid = made.grid
     targets: list[int] = []
-    scores: list[int] = []
+    predictions: list[int] = []
     for cell in grid.cells:
         target, (name, label, seed) = cell.target, cell.intermediate.key
         prepared = (encoder, encoded[target, grid.target_length(target)], data[target])
@@ -136,11 +136,8 @@ def _cells(
             targets += last
         stamp = grid.stamp("predict", cell).fingerprint
         job = Job("predict_cell", f"predictions/{path}.parquet", stamp, last, prepared, cell.intermediate, cell)
-        needs = (made.add(job), *dict.fromkeys((*before, *last)))
-        stamp = grid.stamp("score", cell).fingerprint
-        job = Job("score_cell", f"scores/{path}.parquet", stamp, needs, (plan,), cell.intermediate, cell)
-        scores.append(made.add(job))
-    return targets, scores
+        predictions.append(made.add(job))
+    return targets, predictions
 
 
 def outstanding(grid: Grid, jobs: Sequence[Job], folder: Path) -> list[bool]:
@@ -178,9 +175,6 @@ def _is_current(grid: Grid, job: Job, folder: Path) -> bool:
     """Whether an output that is there was made for this study."""
     if job.expected is not None:
         return holds(folder / job.path, job.expected)
-    if job.rule == "collect_scores":
-        wanted = {place(cell.target, cell.intermediate) for cell in grid.cells}
-        return _places(folder / job.path) == wanted
     if job.rule == "collect_runs":
         wanted = {place(None, run) for run in grid.intermediates}
         wanted |= {place(cell.target, cell.intermediate) for cell in grid.target_runs()}
@@ -189,7 +183,7 @@ def _is_current(grid: Grid, job: Job, folder: Path) -> bool:
 
 
 def _places(table: Path) -> set[tuple[Any, ...]] | None:
-    """Cells or runs that a table is of; None where it cannot be read."""
+    """Runs that a table is of; None where it cannot be read."""
     import polars as pl
 
     try:

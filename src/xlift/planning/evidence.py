@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 RUN_FOLDERS = {"trunk": "train_trunk", "intermediate": "train_intermediate", "target": "train_target"}
 """Folders of training runs, and the rule that fills each."""
+SCORED = re.compile(r"^(\d+) cells scored and \d+ kept in ([0-9.]+) s$", re.MULTILINE)
+"""What a scoring says of itself in its log."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,26 @@ class TokenRecord:
 
 
 @dataclass(frozen=True)
+class ScoringRecord:
+    """What one scoring took: how many cells were scored, and seconds by the clock with the workers it had."""
+
+    cells: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All records of some studies' results."""
 
     runs: tuple[RunRecord, ...]
     jobs: tuple[JobRecord, ...]
     tokens: tuple[TokenRecord, ...]
+    scorings: tuple[ScoringRecord, ...] = ()
 
 
 def read_evidence(results: Path, studies: list[str]) -> Evidence:
     """Records of the named studies; what is missing, damaged or of an older format is left out."""
-    runs, jobs, tokens = [], [], []
+    runs, jobs, tokens, scorings = [], [], [], []
     for study in studies:
         folder = results / study
         runs += [record for record in _runs(folder) if record is not None]
@@ -83,7 +95,8 @@ def read_evidence(results: Path, studies: list[str]) -> Evidence:
         for path in sorted(folder.glob("encoded/*/length*/manifest.json")):
             record = _tokens(_json(path))
             tokens += [record] if record is not None else []
-    return Evidence(tuple(runs), tuple(jobs), tuple(tokens))
+        scorings += list(_scorings(folder / "logs" / "score_cells.log"))
+    return Evidence(tuple(runs), tuple(jobs), tuple(tokens), tuple(scorings))
 
 
 def studies_at_hand(results: Path) -> list[str]:
@@ -145,7 +158,7 @@ def _output_bytes(folder: Path, place: Path) -> int:
         "prepare_data": "data",
         "encode_task": "encoded",
         "predict_cell": "predictions",
-        "score_cell": "scores",
+        "score_cells": "scores",
         "render_report": "report",
     }
     if place.parts[0] not in of_rule:
@@ -153,6 +166,16 @@ def _output_bytes(folder: Path, place: Path) -> int:
     output = folder.joinpath(of_rule[place.parts[0]], *place.parts[1:])
     files = [*output.rglob("*"), Path(f"{output}.parquet")]
     return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def _scorings(log: Path) -> Iterator[ScoringRecord]:
+    """What the last scoring says of itself, where it scored anything."""
+    try:
+        found = SCORED.search(log.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if found is not None and int(found[1]) > 0:
+        yield ScoringRecord(int(found[1]), float(found[2]))
 
 
 def _tokens(manifest: dict[str, Any] | None) -> TokenRecord | None:

@@ -88,7 +88,7 @@ def make_plan(grid: Grid, results: Path, workers: int, device: str | None) -> Pl
     if not evidence.runs:
         others = [study for study in at_hand if study != name]
         more = read_evidence(results, others)
-        evidence = Evidence(more.runs, (*evidence.jobs, *more.jobs), (*evidence.tokens, *more.tokens))
+        evidence = Evidence(more.runs, (*evidence.jobs, *more.jobs), (*evidence.tokens, *more.tokens), more.scorings)
         source = f"results of {', '.join(others)}"
     shape, about_shape = _shape(grid, results)
     chosen, rate, about_rate = chosen_device(evidence, device)

@@ -1,4 +1,4 @@
-"""Score a cell."""
+"""Score all cells."""
 
 import json
 from typing import TYPE_CHECKING
@@ -9,12 +9,11 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with logged(snakemake.log[0]):
-    from xlift.jobs.score import score_cell
+    from xlift.jobs.cells import score_cells
 
-    score_cell(
+    score_cells(
         json.loads(snakemake.params.specification),
-        snakemake.input.predictions,
-        snakemake.input.get("intermediate") or None,
-        snakemake.input.get("target") or None,
+        json.loads(snakemake.params.settings),
         snakemake.output.scores,
+        snakemake.threads,
     )
