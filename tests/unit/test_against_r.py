@@ -16,7 +16,7 @@ import pytest
 
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import pair_codes
-from xlift.contrasts.mixed import SlopeData, fit_slope
+from xlift.contrasts.mixed import MixedData, fit_mixed
 from xlift.contrasts.reml import NOISE
 from xlift.contrasts.structure import Grid, Spreads, build_grid, draw_scores
 from xlift.languages import load_languages
@@ -102,8 +102,8 @@ def test_the_mixed_model_agrees_with_lme4(n_tasks: int, keep: float, trunk: bool
     if reason := lacking("lme4", "lmerTest"):
         pytest.skip(reason)
     grid, gain = draw(n_tasks, seed, keep)
-    found = fit_slope(
-        SlopeData(
+    found = fit_mixed(
+        MixedData(
             gain, grid.x, grid.target, grid.intermediate, grid.seed, grid.language, grid.checkpoint, grid.z, trunk
         )
     )

@@ -100,7 +100,7 @@ def test_the_baseline_as_a_budget() -> None:
     ],
 )
 def test_a_mixed_model_that_is_not_trusted_as_a_number(fit: MixedEstimate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xlift.contrasts.inference.fit_slope", lambda data: fit)
+    monkeypatch.setattr("xlift.contrasts.inference.fit_mixed", lambda data: fit)
     values = row(estimated(two_targets(), methods=("clustered", "mixed")), "beta_per_doubling", "all", method="mixed")
     assert [values[name] for name in NUMBERS] == [None] * 6
     assert values["note"] == fit.note

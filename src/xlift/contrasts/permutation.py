@@ -30,16 +30,16 @@ from xlift.contrasts.table import GainTable
 
 METHOD = "permutation"
 SEED = 20260702
+NO_COMPARISON = "a mean compares no languages: nothing to exchange, no p-value"
 _TIE = 1e-9
 
 
 def permutation_rows(
     table: GainTable, prepared: Sequence[Prepared], clustered: Sequence[Row], scripts: Mapping[str, str]
 ) -> list[Row]:
-    """The permutation tests' rows of contrasts that compare languages, beside their clustered rows.
+    """The permutation tests' rows of contrasts, beside their clustered rows; a mean has an estimate and no test.
 
     Args:
-        prepared: slopes and differences.
         scripts: script by language code.
     """
     names = np.array([scripts[code] for code in table.languages], dtype=str)
@@ -52,8 +52,9 @@ def permutation_rows(
             rows.append(row)
             continue
         row = replace(row, estimate=beside.estimate)
-        if each.few_seeds(table):
-            rows.append(replace(row, note=joined(row.note, FEW_SEEDS)))
+        is_mean, few = each.contrast.kind == "mean", each.few_seeds(table)
+        if is_mean or few:
+            rows.append(replace(row, note=joined(NO_COMPARISON * is_mean, row.note, FEW_SEEDS * few)))
             continue
         p, note = _test(table, each.contrast, moments, script)
         rows.append(replace(row, p=p, note=joined(row.note, note)))

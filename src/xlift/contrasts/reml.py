@@ -14,6 +14,17 @@ are checkpoints of one trunk. Languages and runs are crossed: no effect is neste
 The data are reduced to three parts that know a parameter other than the noise (`rotation.py`): a pair's slope along
 m (one number), its slopes across m (a vector over languages), and its tilts along m in the checkpoint directions
 other than x. In complete pairs that is an orthogonal transformation: the restricted likelihood is that of all rows.
+
+Levels at a budget have seeds s in the place of checkpoints and are means over the intermediate tasks of a target:
+
+    difference:  gain = cell[t, s] + d * m[l] + h[l] + h[t, l] + (v[s] + w[t, s]) * m[l] + noise
+    mean:        gain = level[t]              + h[l] + h[t, l] +  v[s] + w[t, s]         + noise
+
+The first is the model above at x = 1 without starts; the second has a fixed effect for each target in the place of d,
+and its estimate is their mean, each weighing as many (target, intermediate) pairs as it has. Averaging over tasks
+first leaves out only contrasts between tasks, which say nothing of a mean over them: h[i, l] and h[t, i, l] become parts
+of h[l] and h[t, l]; checkpoints' tilts and the baseline's, which all tasks of a seed share, become v, w and noise.
+Where all targets have the same tasks nothing is approximated; elsewhere noise is taken as alike in all targets.
 """
 
 from __future__ import annotations
@@ -26,7 +37,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from xlift.contrasts.clustered import FloatArray, IntArray
-from xlift.contrasts.rotation import Pair, SlopeData, rotated_pairs
+from xlift.contrasts.rotation import Pair, MixedData, rotated_pairs
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -38,9 +49,9 @@ CHECKPOINT, TRUNK, TARGET_RUN, NOISE = "checkpoint tilt", "trunk slope tilt", "t
 class Evaluation:
     """Parts of the restricted likelihood at given relative variances; the noise variance is still free."""
 
-    log_determinant: float  # of the relative covariance, plus that of the information on beta
+    log_determinant: float  # of the relative covariance, plus that of the information on the fixed effects that are left
     residual: float  # weighted sum of squares
-    beta: float
+    beta: float  # the estimate, of a mean too
     beta_variance: float  # in units of the noise variance
 
 
@@ -53,9 +64,9 @@ class _Solution:
     tilt: FloatArray  # weights of the three kinds of data, one over their relative noise variances [pairs]
     along: FloatArray
     across: FloatArray
-    scale: FloatArray  # of the columns: language effects, then beta [columns + 1]
+    scale: FloatArray  # of the columns: language effects, then fixed ones [columns + fixed]
     factor: FloatArray  # Cholesky factor of their information, scaled
-    effects: FloatArray  # their estimates, scaled [columns + 1]
+    effects: FloatArray  # their estimates, scaled [columns + fixed]
     runs: list[tuple[_TaskRuns, FloatArray, FloatArray, FloatArray]]  # run effects: scale, factor, solved
 
 
@@ -77,14 +88,19 @@ class Reduced:
         identified: whether any pair has both a moderator and log2 steps that vary.
         components: names of the relative standard deviations that `evaluate` takes, in order. What the grid
             cannot tell apart (one target: its runs are the checkpoints) has one name only.
-        dimensions: what is left of the rows after the fixed effects.
+        dimensions: what is left of the rows after the fixed effects that are removed.
+        n_fixed: fixed effects that are left: the estimate's own, or of a mean one a target.
+        languages: those of the pairs that have a part in the estimate, by code.
         left_out: rows of languages that lack a run of their pair.
     """
 
-    def __init__(self, rows: SlopeData) -> None:
+    def __init__(self, rows: MixedData) -> None:
         pairs, self.left_out = rotated_pairs(rows)
-        self.identified = any(pair.moderator_norm > 0 for pair in pairs)
-        self.dimensions = sum((pair.languages.size - 1) * pair.run_dimensions for pair in pairs)
+        moderated = [pair.languages for pair in pairs if pair.moderator_norm > 0]
+        self.identified = bool(moderated)
+        self.languages = np.unique(np.concatenate(moderated)) if moderated else np.zeros(0, dtype=np.int64)
+        self.dimensions = sum(pair.language_dimensions * pair.run_dimensions for pair in pairs)
+        self.n_fixed = len(pairs) if rows.kind == "mean" else 1
         self.components: tuple[str, ...] = ()
         if self.identified:
             self._prepare(pairs, rows.shared_trunk)
@@ -104,7 +120,7 @@ class Reduced:
         self._rest = sum(pair.rest for pair in pairs)
         self._run_dimensions = np.array([pair.run_dimensions for pair in pairs])
         self._has_moderator = (self._m > 0).astype(np.float64)
-        self._across_dimensions = np.array([pair.languages.size - 1 for pair in pairs]) - self._has_moderator
+        self._across_dimensions = np.array([pair.language_dimensions for pair in pairs]) - self._has_moderator
         self._tilt_squares = np.array([pair.tilts @ pair.tilts for pair in pairs])
         self._slope_squares = np.array([pair.slopes @ pair.slopes for pair in pairs])
         self._prepare_languages(pairs)
@@ -118,8 +134,7 @@ class Reduced:
         for k, pair in enumerate(pairs):
             place = np.searchsorted(languages, pair.languages)
             present[k, place], slopes[k, place], directions[k, place] = 1.0, pair.slopes, pair.direction
-            centre = np.eye(place.size) - 1 / place.size - np.outer(pair.direction, pair.direction)
-            self._projectors[k][np.ix_(place, place)] = centre
+            self._projectors[k][np.ix_(place, place)] = pair.projector
         self._columns = np.flatnonzero(self._widen(present).any(axis=0))
         sizes = {LANGUAGE: 1, TARGET: self._n_targets, TASK: self._n_tasks}
         counts = [sizes[name] * languages.size for name in self._blocks]
@@ -134,8 +149,12 @@ class Reduced:
             self._members.append(
                 (np.searchsorted(languages, pair.languages), np.flatnonzero(self._widen(own)[k, self._columns]))
             )
-        # The last column is beta's own.
-        self._along = np.column_stack([self._widen(directions)[:, self._columns], self._m])
+        # The last columns are of the fixed effects: the estimate's own, or one a target of which it is the mean.
+        averaged = np.array([pair.averaged for pair in pairs])
+        is_mean = self.n_fixed > 1
+        self._weights = averaged / averaged.sum() if is_mean else np.ones(1)
+        fixed = np.diag(self._m) if is_mean else self._m
+        self._along = np.column_stack([self._widen(directions)[:, self._columns], fixed])
 
     def _widen(self, values: FloatArray) -> FloatArray:
         """Values by language put in the columns of every language effect they load on. [pairs, columns]"""
@@ -185,22 +204,24 @@ class Reduced:
             sums[k] -= coupling.T @ solved[:, 0]
             eliminated.append((runs, scale, factor, solved))
 
-        scale = np.append(np.array([ratio[name] for name in self._blocks])[self._column_component], 1.0)
+        own = self._columns.size  # columns of language effects; the fixed ones follow
+        ratios = np.array([ratio[name] for name in self._blocks])[self._column_component]
+        scale = np.append(ratios, np.ones(self.n_fixed))
         information = self._along.T @ (weights @ self._along)
-        information[:-1, :-1] += self._across_information(self._x**2 * across)
+        information[:own, :own] += self._across_information(self._x**2 * across)
         right = self._along.T @ sums
-        right[:-1] += (self._x * across) @ self._slopes
+        right[:own] += (self._x * across) @ self._slopes
         information *= scale[:, None] * scale
-        information[np.arange(scale.size - 1), np.arange(scale.size - 1)] += 1
+        information[np.arange(own), np.arange(own)] += 1
         factor = linalg.cholesky(information, lower=True, check_finite=False)
         forward = linalg.solve_triangular(factor, scale * right, lower=True, check_finite=False)
-        last = float(factor[-1, -1])
+        spread = linalg.solve_triangular(factor[own:, own:], self._weights, lower=True, check_finite=False)
         log_determinant += 2 * float(np.sum(np.log(np.diag(factor))))
         evaluation = Evaluation(
             log_determinant=log_determinant,
             residual=squares - float(forward @ forward),
-            beta=float(forward[-1]) / last,
-            beta_variance=1 / last**2,
+            beta=float(spread @ forward[own:]),
+            beta_variance=float(spread @ spread),
         )
         effects = linalg.solve_triangular(factor, forward, lower=True, trans="T", check_finite=False)
         return _Solution(evaluation, ratio, tilt, along, across, scale, factor, effects, eliminated)
@@ -217,11 +238,10 @@ class Reduced:
         ratio, effects, scale = state.ratio, state.effects, state.scale
         inverse = _inverse(state.factor)
         determinant, residual = dict.fromkeys(self.components, 0.0), dict.fromkeys(self.components, 0.0)
-        variances = np.diag(inverse)[:-1]
         for k, name in enumerate(self._blocks):
-            own = self._column_component == k
-            determinant[name] = 2 / ratio[name] * float(np.sum(1 - variances[own]))
-            residual[name] = -2 / ratio[name] * float(np.sum(effects[:-1][own] ** 2))
+            own = np.flatnonzero(self._column_component == k)
+            determinant[name] = 2 / ratio[name] * float(np.sum(1 - np.diag(inverse)[own]))
+            residual[name] = -2 / ratio[name] * float(np.sum(effects[own] ** 2))
 
         plain = self._along * scale
         language_covariance = plain @ inverse @ plain.T  # of the pairs' slopes along m, over x_norm
@@ -271,9 +291,10 @@ class Reduced:
 
     def _across_derivatives(self, inverse: FloatArray, state: _Solution) -> FloatArray:
         """Derivatives of the determinant and the residual by the weight of the slopes across m. [2, pairs]"""
-        scale = state.scale[:-1]
-        covariance = scale[:, None] * inverse[:-1, :-1] * scale
-        effects = scale * state.effects[:-1]
+        own = self._columns.size
+        scale = state.scale[:own]
+        covariance = scale[:, None] * inverse[:own, :own] * scale
+        effects = scale * state.effects[:own]
         parts = np.zeros((2, len(self._members)))
         for k, (place, columns) in enumerate(self._members):
             size = place.size

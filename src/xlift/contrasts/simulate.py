@@ -19,7 +19,7 @@ from scipy import special
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import Design, FloatArray, IntArray, pair_codes
 from xlift.contrasts.layout import XTREME_R
-from xlift.contrasts.mixed import SlopeData, fit_slope
+from xlift.contrasts.mixed import MixedData, fit_mixed
 from xlift.contrasts.structure import Grid, Spreads, build_grid, draw_scores
 from xlift.languages import Language
 from xlift.resource import resource_levels
@@ -175,7 +175,7 @@ def _crossed(
     estimand: str, grid: Grid, rows: np.ndarray, gain: FloatArray, moderator: FloatArray, truth: float
 ) -> Iterator[Outcome]:
     codes = (grid.target[rows], grid.intermediate[rows], grid.seed[rows], grid.language[rows], grid.checkpoint[rows])
-    fit = fit_slope(SlopeData(gain, grid.x[rows], *codes, moderator))
+    fit = fit_mixed(MixedData(gain, grid.x[rows], *codes, moderator))
     if fit.value is not None and fit.se is not None and fit.degrees_of_freedom is not None:
         yield _outcome(estimand, CROSSED, fit.value, fit.se, fit.degrees_of_freedom, truth)
 
