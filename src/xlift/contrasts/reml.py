@@ -110,9 +110,12 @@ class Reduced:
         tasks, self._task = np.unique([pair.intermediate for pair in pairs], return_inverse=True)
         self._n_targets, self._n_tasks = targets.size, tasks.size
         several, many = targets.size > 1, tasks.size > 1
-        self._blocks = [LANGUAGE, *([TARGET] if several else []), *([TASK] if many else [])]
+        # With one task, or one target, a pair's own language effects are those of its target, or task: they need no
+        # columns, as they act as noise of the pair's slopes.
+        self._blocks = [LANGUAGE, TARGET, TASK] if several and many else [LANGUAGE]
+        self._pair = PAIR if several and many else TARGET if several else TASK if many else ""
         runs = [CHECKPOINT, *([TRUNK] if shared_trunk else []), *([TARGET_RUN] if several else [])]
-        self.components = (*self._blocks, *([PAIR] if several and many else []), *runs)
+        self.components = (*self._blocks, *([self._pair] if self._pair else []), *runs)
 
         self._m = np.array([pair.moderator_norm for pair in pairs])
         self._x = np.array([pair.x_norm for pair in pairs])
@@ -177,7 +180,7 @@ class Reduced:
     def _solve(self, relative: Sequence[float] | FloatArray) -> _Solution:
         ratio = dict(zip(self.components, relative, strict=True))
         tilt_noise = 1 + (ratio.get(TARGET_RUN, 0.0) * self._m) ** 2
-        pair_slope = (ratio.get(PAIR, 0.0) * self._x) ** 2
+        pair_slope = (ratio.get(self._pair, 0.0) * self._x) ** 2
         tilt, along, across = 1 / tilt_noise, 1 / (tilt_noise + pair_slope), 1 / (1 + pair_slope)  # weights
         tilt_dimensions = self._has_moderator * (self._run_dimensions - 1)
         log_determinant = -float(
@@ -272,11 +275,11 @@ class Reduced:
 
         # Derivatives by the weights, then by the ratios that the weights are made of.
         along_part = np.array([slope_variance - self._has_moderator / state.along, slope_error**2])
-        if PAIR in ratio:
+        if self._pair:
             across_part = self._across_derivatives(inverse, state)
-            change = -2 * ratio[PAIR] * self._x**2
+            change = -2 * ratio[self._pair] * self._x**2
             both = across_part @ (state.across**2 * change) + along_part @ (state.along**2 * change)
-            determinant[PAIR], residual[PAIR] = (float(value) for value in both)
+            determinant[self._pair], residual[self._pair] = (float(value) for value in both)
         if TARGET_RUN in ratio:
             dimensions = self._has_moderator * (self._run_dimensions - 1)
             tilt_part = np.array([tilt_variance - dimensions / state.tilt, tilt_error])
@@ -307,6 +310,9 @@ class Reduced:
 
     def _across_information(self, weights: FloatArray) -> FloatArray:
         """Information on the language effects from the slopes across the moderator. [columns, columns]"""
+        if self._blocks == [LANGUAGE]:
+            only: FloatArray = np.tensordot(weights, self._projectors, axes=1)[np.ix_(self._columns, self._columns)]
+            return only
         n = self._projectors.shape[1]
         table = np.zeros((self._n_targets, self._n_tasks, n, n))
         table[self._target, self._task] = weights[:, None, None] * self._projectors
@@ -337,5 +343,9 @@ def _task_runs(pairs: list[Pair], members: IntArray) -> _TaskRuns:
 
 def _inverse(factor: FloatArray) -> FloatArray:
     """Inverse of the matrix that a lower Cholesky factor is of."""
-    result: FloatArray = linalg.cho_solve((factor, True), np.eye(len(factor)), check_finite=False)
+    lower, failed = linalg.lapack.dpotri(factor, lower=1)
+    if failed:
+        raise np.linalg.LinAlgError("a Cholesky factor with a zero on its diagonal has no inverse")
+    result: FloatArray = lower + lower.T  # above its diagonal the factor is zero, and so stays this
+    np.fill_diagonal(result, np.diag(lower))
     return result
