@@ -68,4 +68,3 @@ def _primary_rows(table: GainTable, scripts: Mapping[str, str]) -> Iterator[Row]
             row = equivalence_row(table, each, beside) if each.contrast.scope.name == "all" else None
             if row is not None:
                 yield row
-

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from xlift.analysis import CONFIRMATORY
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import Design, Estimate, benjamini_hochberg, holm, pair_codes
 from xlift.contrasts.contrast import FEW_SEEDS, Prepared
 from xlift.contrasts.mixed import MixedData, fit_mixed
+from xlift.contrasts.rotation import level_means
 from xlift.contrasts.rows import CLUSTERED, POINTS, TOST, Row, joined
 from xlift.contrasts.table import GainTable
 
@@ -81,22 +80,8 @@ def mixed_data(table: GainTable, prepared: Prepared) -> MixedData:
             shared_trunk=table.settings.shared_trunk,
         )
     # Every target has the same languages and seeds after each of its tasks: with rows missing a level has no design.
-    mean = pair_codes(pair_codes(table.target[rows], table.language[rows]), table.seed[rows])
-    count = np.bincount(mean).astype(np.float64)
-    first = rows[np.unique(mean, return_index=True)[1]]
-    is_mean = kind == "mean"
-    return MixedData(
-        outcome=np.bincount(mean, gain) / count,
-        x=np.ones(first.size),
-        target=table.target[first],
-        intermediate=np.zeros_like(first),
-        seed=table.seed[first],
-        language=table.language[first],
-        checkpoint=table.seed[first],
-        moderator=np.ones(len(table.languages)) if is_mean else prepared.contrast.moderator,
-        kind=kind,
-        averaged=count,
-    )
+    codes = (table.target[rows], table.language[rows], table.seed[rows])
+    return level_means(gain, *codes, prepared.contrast.moderator, kind)
 
 
 def adjusted(rows: Sequence[Row]) -> list[Row]:

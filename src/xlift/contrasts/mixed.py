@@ -23,7 +23,7 @@ from xlift.contrasts.clustered import FloatArray
 from xlift.contrasts.reml import NOISE, Evaluation, Reduced
 from xlift.contrasts.rotation import MixedData
 
-__all__ = ["MixedEstimate", "MixedData", "fit_mixed"]
+__all__ = ["MixedData", "MixedEstimate", "fit_mixed"]
 
 _STARTS = (("L-BFGS-B", 0.5), ("SLSQP", 0.15))
 _SECOND_CHOICE = (("Powell", 0.3), ("Nelder-Mead", 0.3))
@@ -98,12 +98,13 @@ def fit_mixed(data: MixedData) -> MixedEstimate:
     ratios, curvature = _polish(deviance, _with_zeros(deviance, ratios))
     evaluation = reduced.evaluate(ratios)
     noise = evaluation.residual / degrees
-    zeros = [name for name, ratio in zip(reduced.components, ratios, strict=True) if ratio == 0]
+    names = [name.replace("tilt", "level") if data.kind == "mean" else name for name in reduced.components]
+    zeros = [name for name, ratio in zip(names, ratios, strict=True) if ratio == 0]
     boundary = f"variance zero (boundary): {', '.join(zeros)}" if zeros else ""
     estimate = MixedEstimate(
         log_likelihood=-0.5 * deviance.of(evaluation),
         components={
-            **{name: float(noise * ratio**2) for name, ratio in zip(reduced.components, ratios, strict=True)},
+            **{name: float(noise * ratio**2) for name, ratio in zip(names, ratios, strict=True)},
             NOISE: float(noise),
         },
         optimiser=optimiser,

@@ -22,8 +22,8 @@ Levels at a budget have seeds s in the place of checkpoints and are means over t
 
 The first is the model above at x = 1 without starts; the second has a fixed effect for each target in the place of d,
 and its estimate is their mean, each weighing as many (target, intermediate) pairs as it has. Averaging over tasks
-first leaves out only contrasts between tasks, which say nothing of a mean over them: h[i, l] and h[t, i, l] become parts
-of h[l] and h[t, l]; checkpoints' tilts and the baseline's, which all tasks of a seed share, become v, w and noise.
+first leaves out only contrasts between tasks, which say nothing of a mean over them: h[i, l] and h[t, i, l] become
+parts of h[l] and h[t, l]; checkpoints' tilts and the baseline's, which all tasks of a seed share, v, w and noise.
 Where all targets have the same tasks nothing is approximated; elsewhere noise is taken as alike in all targets.
 """
 
@@ -37,7 +37,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from xlift.contrasts.clustered import FloatArray, IntArray
-from xlift.contrasts.rotation import Pair, MixedData, rotated_pairs
+from xlift.contrasts.rotation import MixedData, Pair, rotated_pairs
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -49,7 +49,7 @@ CHECKPOINT, TRUNK, TARGET_RUN, NOISE = "checkpoint tilt", "trunk slope tilt", "t
 class Evaluation:
     """Parts of the restricted likelihood at given relative variances; the noise variance is still free."""
 
-    log_determinant: float  # of the relative covariance, plus that of the information on the fixed effects that are left
+    log_determinant: float  # of the relative covariance, and of the information on the fixed effects left
     residual: float  # weighted sum of squares
     beta: float  # the estimate, of a mean too
     beta_variance: float  # in units of the noise variance
@@ -242,9 +242,9 @@ class Reduced:
         inverse = _inverse(state.factor)
         determinant, residual = dict.fromkeys(self.components, 0.0), dict.fromkeys(self.components, 0.0)
         for k, name in enumerate(self._blocks):
-            own = np.flatnonzero(self._column_component == k)
-            determinant[name] = 2 / ratio[name] * float(np.sum(1 - np.diag(inverse)[own]))
-            residual[name] = -2 / ratio[name] * float(np.sum(effects[own] ** 2))
+            columns = np.flatnonzero(self._column_component == k)
+            determinant[name] = 2 / ratio[name] * float(np.sum(1 - np.diag(inverse)[columns]))
+            residual[name] = -2 / ratio[name] * float(np.sum(effects[columns] ** 2))
 
         plain = self._along * scale
         language_covariance = plain @ inverse @ plain.T  # of the pairs' slopes along m, over x_norm

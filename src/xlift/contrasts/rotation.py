@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from xlift.contrasts.clustered import FloatArray, IntArray
+from xlift.contrasts.clustered import FloatArray, IntArray, pair_codes
 
 _FLAT = 1e-9  # moderators and log2 steps are of order one: a smaller spread is rounding
 
@@ -69,6 +69,32 @@ class Pair:
         size = self.languages.size
         removed = 1 / size if self.language_dimensions < size else 0.0
         return np.eye(size) - removed - np.outer(self.direction, self.direction)
+
+
+def level_means(
+    gain: FloatArray,
+    target: IntArray,
+    language: IntArray,
+    seed: IntArray,
+    moderator: FloatArray,
+    kind: Literal["difference", "mean"],
+) -> MixedData:
+    """Means of the gains at one budget over a target's intermediate tasks; [rows], but moderator [languages]."""
+    mean = pair_codes(pair_codes(target, language), seed)
+    count = np.bincount(mean).astype(np.float64)
+    first = np.unique(mean, return_index=True)[1]
+    return MixedData(
+        outcome=np.bincount(mean, gain) / count,
+        x=np.ones(first.size),
+        target=target[first],
+        intermediate=np.zeros(first.size, dtype=np.int64),
+        seed=seed[first],
+        language=language[first],
+        checkpoint=seed[first],
+        moderator=moderator if kind == "difference" else np.ones_like(moderator),
+        kind=kind,
+        averaged=count,
+    )
 
 
 def rotated_pairs(rows: MixedData) -> tuple[list[Pair], int]:
