@@ -65,8 +65,9 @@ class Prepared:
         )
 
     def few_seeds(self, table: GainTable) -> bool:
-        """Whether the rows rest on too few seeds for an interval or a p-value."""
-        return np.unique(table.seed[self.rows]).size < FEWEST_SEEDS
+        """Whether the rows that carry the estimate are of too few seeds for an interval or a p-value."""
+        used = self.rows if self.design is None else self.rows[self.design.weights != 0]
+        return np.unique(table.seed[used]).size < FEWEST_SEEDS
 
 
 FEW_SEEDS = f"fewer than {FEWEST_SEEDS} seeds: no interval or p-value"

@@ -261,7 +261,7 @@ def _curvature(deviance: _Deviance, ratios: FloatArray) -> _Curvature:
     if (
         not np.all(np.isfinite(hessian))
         or np.any(size == 0)
-        or linalg.eigvalsh(hessian / np.outer(size, size))[0] < 1e-6
+        or linalg.eigvalsh(hessian / np.outer(size, size))[0] < _FLATTEST
     ):
         return _Curvature(np.inf, np.zeros(n), hessian, slopes)
     step_all = -linalg.solve(hessian, gradient, assume_a="pos")
