@@ -111,7 +111,8 @@ def _power_table(records: Sequence[Record]) -> str:
     for grid in full:
         for estimand in ESTIMANDS:
             by_effect = {r["beta"]: r for r in own if (_grid(r), r["estimand"]) == (grid, estimand)}
-            rows.append([grid, estimand, *(_rate(by_effect.get(effect), "rejected") for effect in EFFECTS)])
+            if by_effect:
+                rows.append([grid, estimand, *(_rate(by_effect.get(effect), "rejected") for effect in EFFECTS)])
     return _markdown(["grid", "contrast", *(f"beta = {effect:g}" for effect in EFFECTS)], rows)
 
 
