@@ -71,16 +71,9 @@ def main(draws: int = 2000, intermediates: int = 10, budgets: int = 6, seeds: in
         scaled = timed("scales", lambda scale=scale: table.on(scale))
         prepared = timed("designs", lambda t=scaled: [prepare(t, each) for each in all_contrasts(t)])
         beside = timed("clustered", lambda t=scaled, p=prepared: [clustered_row(t, each) for each in p])
-        simple = [k for k, each in enumerate(prepared) if len(each.contrast.scope.kind) == 1]
-        whole = [k for k in simple if prepared[k].contrast.scope.name == "all"]
-        pairs = [(prepared[k], beside[k]) for k in simple]
-        timed("mixed", lambda t=scaled, p=prepared, b=beside, w=whole: [mixed_row(t, p[k], b[k]) for k in w])
-        timed("bootstrap", lambda t=scaled, p=pairs: bootstrap_rows(t, [a for a, _ in p], [b for _, b in p]))
-        compared = [pair for pair in pairs if pair[0].contrast.kind != "mean"]
-        timed(
-            "permutation",
-            lambda t=scaled, p=compared: permutation_rows(t, [a for a, _ in p], [b for _, b in p], scripts),
-        )
+        timed("mixed", lambda t=scaled, p=prepared, b=beside: [mixed_row(t, *pair) for pair in zip(p, b, strict=True)])
+        timed("bootstrap", lambda t=scaled, p=prepared, b=beside: bootstrap_rows(t, p, b))
+        timed("permutation", lambda t=scaled, p=prepared, b=beside: permutation_rows(t, p, b, scripts))
     timed("sensitivity", lambda: list(sensitivity_rows(table, gains, languages)))
     found = timed("everything", lambda: estimate_contrasts(gains, languages, settings))
     return {

@@ -22,7 +22,11 @@ from xlift.settings import HubEncoder
 from xlift.study import Study
 
 ANALYSIS_VERSION = 1
-"""Raise it when the estimator of a planned contrast changes: pages then say that the analysis changed."""
+"""Raise it when the estimator of a planned contrast changes: pages then say that the analysis changed.
+
+By hand, as a hash of the code would call every comment a change; a test holds it to the numbers that this version
+gives (tests/unit/test_analysis.py), so that it cannot be forgotten.
+"""
 PLAN = "analysis_plan.json"
 FEWEST_SEEDS = 3
 """Fewer give an estimate without interval or p."""
@@ -115,8 +119,12 @@ def write_plan(plan: Mapping[str, Any], results: Path) -> None:
 
 
 def has_scores(results: Path) -> bool:
-    """Whether any cell of a study has been scored."""
-    return (results / "scores.parquet").exists() or any((results / "scores").glob("*/*/*/*.parquet"))
+    """Whether any cell of a study has been scored: there are scores, or what is made of them and of nothing else.
+
+    Whoever deletes a plan with all of these starts a study anew, and nothing in its folder can tell.
+    """
+    made = ("scores.parquet", "gains.parquet", "contrasts.parquet", "report/index.html")
+    return any((results / name).exists() for name in made) or any((results / "scores").glob("*/*/*/*.parquet"))
 
 
 def read_plan(path: Path) -> dict[str, Any]:

@@ -5,24 +5,21 @@ Debian: `apt-get install r-base-core r-cran-lme4 r-cran-lmertest r-cran-sandwich
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from r_scripts import ask, lacking
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import pair_codes
-from xlift.contrasts.mixed import SlopeData, fit_slope
+from xlift.contrasts.mixed import MixedData, fit_mixed
 from xlift.contrasts.reml import NOISE
 from xlift.contrasts.structure import Grid, Spreads, build_grid, draw_scores
 from xlift.languages import load_languages
 from xlift.resource import resource_levels
 
-SCRIPTS = Path(__file__).parents[1] / "r"
 LEVELS = resource_levels(load_languages(Path(__file__).parents[2] / "config" / "languages.csv").values())
 LAYOUT = {"one": ("ar", "bn", "de", "sw", "te", "th", "zh"), "other": ("af", "ar", "bn", "de", "fi", "ka", "sw", "ur")}
 SPREADS = Spreads(language_slope=0.8, target_language_slope=0.6, task_language_slope=0.6, pair_language_slope=0.6)
@@ -36,27 +33,6 @@ GROUPS = {
     "target-run tilt": "cell",
     NOISE: "Residual",
 }
-
-
-@cache
-def lacking(*packages: str) -> str:
-    """Why R cannot be asked, or nothing."""
-    if shutil.which("Rscript") is None:
-        return "Rscript is not installed"
-    for package in packages:
-        code = f"quit(status = !requireNamespace('{package}', quietly = TRUE))"
-        if subprocess.run(["Rscript", "-e", code], capture_output=True, check=False).returncode:
-            return f"the R package {package} is not installed"
-    return ""
-
-
-def ask(script: str, rows: pl.DataFrame, folder: Path, *arguments: str) -> dict[str, float]:
-    source, answer = folder / "rows.csv", folder / "answer.csv"
-    rows.write_csv(source, float_precision=17)
-    command = ["Rscript", "--vanilla", str(SCRIPTS / script), str(source), str(answer), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return dict(pl.read_csv(answer).iter_rows())
 
 
 def table(grid: Grid, gain: np.ndarray) -> pl.DataFrame:
@@ -102,8 +78,8 @@ def test_the_mixed_model_agrees_with_lme4(n_tasks: int, keep: float, trunk: bool
     if reason := lacking("lme4", "lmerTest"):
         pytest.skip(reason)
     grid, gain = draw(n_tasks, seed, keep)
-    found = fit_slope(
-        SlopeData(
+    found = fit_mixed(
+        MixedData(
             gain, grid.x, grid.target, grid.intermediate, grid.seed, grid.language, grid.checkpoint, grid.z, trunk
         )
     )

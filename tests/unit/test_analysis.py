@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+import toy_gains as toy
 from xlift.analysis import (
+    ANALYSIS_VERSION,
+    CONFIRMATORY,
     PLAN,
     analysis_settings,
     doubts,
@@ -85,6 +88,37 @@ def test_before_the_first_score_the_plan_follows_the_settings_and_then_stays(tmp
     assert has_scores(tmp_path)
     assert plan_to_write(second, tmp_path) == first
     assert read_plan(tmp_path / PLAN)["before_first_score"] is True
+
+
+@pytest.mark.parametrize("left", ["scores.parquet", "gains.parquet", "contrasts.parquet", "report/index.html"])
+def test_a_deleted_plan_is_not_made_anew_in_silence(tmp_path: Path, left: str) -> None:
+    """Whatever is left of the scores says that there were some: also where the scores themselves went with the plan."""
+    assert not has_scores(tmp_path)
+    (tmp_path / left).parent.mkdir(exist_ok=True)
+    (tmp_path / left).touch()
+    write_plan(plan_to_write(plan(), tmp_path), tmp_path)
+    assert read_plan(tmp_path / PLAN)["before_first_score"] is False
+    assert "was written when there were scores already" in plan_sentence(tmp_path / PLAN, plan())
+
+
+VERSIONS = {
+    1: {
+        "beta_per_doubling": (0.11792658, 0.22957755, 0.61555071),
+        "low_minus_high_per_doubling": (0.03251684, 0.57001511, 0.95575759),
+        "unseen_minus_rest_per_doubling": (0.073900487, 0.64602101, 0.91502084),
+    },
+}
+"""What each version of the analysis gives on `toy_gains.two_targets()`: estimate, standard error, p. No oracle: those
+are in the tests of the contrasts. When the last version's numbers change, raise `ANALYSIS_VERSION` and add a line."""
+
+
+def test_the_version_of_the_analysis_is_that_of_its_numbers() -> None:
+    assert max(VERSIONS) == ANALYSIS_VERSION
+    found = toy.estimated(toy.two_targets())
+    for name in CONFIRMATORY:
+        values = toy.row(found, name, "all")
+        now = tuple(values[key] for key in ("estimate", "se", "p"))
+        assert now == pytest.approx(VERSIONS[ANALYSIS_VERSION][name], rel=1e-6), "raise ANALYSIS_VERSION"
 
 
 def test_sentences_of_a_plan(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from xlift.contrasts import clustered, mixed
 from xlift.contrasts.clustered import FloatArray, IntArray
 from xlift.contrasts.layout import XTREME_R
-from xlift.contrasts.mixed import SlopeData, fit_slope
+from xlift.contrasts.mixed import MixedData, fit_mixed
 from xlift.contrasts.reml import CHECKPOINT, LANGUAGE, NOISE, PAIR, TARGET, TARGET_RUN, TASK, TRUNK, Reduced
 from xlift.contrasts.structure import Spreads, build_grid, draw_scores
 from xlift.languages import load_languages
@@ -30,7 +30,7 @@ def data(
     missing: float = 0.0,
     trunk: bool = False,
     seed: int = 0,
-) -> SlopeData:
+) -> MixedData:
     """Gains of a small grid: each target has its own languages, some cells may lack, x differs a little by seed."""
     generator = np.random.default_rng(seed)
     own = [np.sort(generator.choice(languages, generator.integers(4, languages + 1), False)) for _ in range(targets)]
@@ -55,7 +55,7 @@ def data(
         + 3 * generator.normal(size=(targets, languages, seeds))[target, language, k]
         + 3 * generator.normal(size=checkpoint.max() + 1)[checkpoint]
     )
-    return SlopeData(outcome, x.astype(np.float64), target, task, k, language, checkpoint, moderator, trunk)
+    return MixedData(outcome, x.astype(np.float64), target, task, k, language, checkpoint, moderator, trunk)
 
 
 def indicator(*codes: IntArray) -> FloatArray:
@@ -63,7 +63,7 @@ def indicator(*codes: IntArray) -> FloatArray:
     return np.eye(found.max() + 1)[found]
 
 
-def effects(rows: SlopeData) -> dict[str, FloatArray]:
+def effects(rows: MixedData) -> dict[str, FloatArray]:
     """The design matrix of every random effect of the formula in `reml.py`. [rows, effects]"""
     x, m = rows.x[:, None], rows.moderator[rows.language][:, None]
     return {
@@ -77,7 +77,7 @@ def effects(rows: SlopeData) -> dict[str, FloatArray]:
     }
 
 
-def fixed(rows: SlopeData) -> FloatArray:
+def fixed(rows: MixedData) -> FloatArray:
     """All dummies of the fixed effects. [rows, dummies]"""
     return np.hstack(
         [
@@ -87,7 +87,7 @@ def fixed(rows: SlopeData) -> FloatArray:
     )
 
 
-def freed(rows: SlopeData) -> FloatArray:
+def freed(rows: MixedData) -> FloatArray:
     """Orthonormal contrasts that no fixed effect reaches. [contrasts, rows]"""
     left, singular, _ = np.linalg.svd(fixed(rows), full_matrices=True)
     contrasts: FloatArray = left[:, np.count_nonzero(singular > 1e-8) :].T
@@ -148,20 +148,20 @@ def test_languages_that_lack_a_run_are_left_out_and_counted() -> None:
     cut = replace(rows, **{name: getattr(rows, name)[~gone] for name in vars(rows) if _is_rows(rows, name)})
     lost = (rows.target == 1) & (rows.intermediate == 0) & (rows.language == rows.language[gone][0])
     kept = replace(rows, **{name: getattr(rows, name)[~lost] for name in vars(rows) if _is_rows(rows, name)})
-    found, expected = fit_slope(cut), fit_slope(kept)
+    found, expected = fit_mixed(cut), fit_mixed(kept)
     assert Reduced(cut).left_out == np.count_nonzero(lost) - 1 == 8
     assert found.value == expected.value
     assert "8 rows of languages that lack a run are left out" in found.note
 
 
-def _is_rows(rows: SlopeData, name: str) -> bool:
-    return name not in ("moderator", "shared_trunk")
+def _is_rows(rows: MixedData, name: str) -> bool:
+    return name not in ("moderator", "shared_trunk", "kind", "averaged")
 
 
 # The fit
 
 
-def statsmodels_fit(rows: SlopeData, components: tuple[str, ...]):  # type: ignore[no-untyped-def]
+def statsmodels_fit(rows: MixedData, components: tuple[str, ...]):  # type: ignore[no-untyped-def]
     """The same model as one group with a variance component each, fixed effects as dummies."""
     import statsmodels.api as sm  # type: ignore[import-untyped]
 
@@ -186,7 +186,7 @@ def statsmodels_fit(rows: SlopeData, components: tuple[str, ...]):  # type: igno
 def test_the_fit_agrees_with_statsmodels() -> None:
     """Estimate, standard error, variances and log-likelihood, all effects crossed in one group."""
     rows = data(targets=2, tasks=1, budgets=4, seeds=3, languages=6, seed=4)
-    found = fit_slope(rows)
+    found = fit_mixed(rows)
     components = tuple(found.components)[:-1]
     assert min(found.components[name] for name in components) > 0.01  # no boundary, where optimisers stop anywhere
     fit, design = statsmodels_fit(rows, components)
@@ -207,8 +207,8 @@ def test_variances_of_a_large_grid_are_recovered() -> None:
     seen = grid.within(np.isfinite(grid.z))
     spreads = Spreads(language_slope=0.6, task_language_slope=0.4, pair_language_slope=0.3)
     score, baseline = draw_scores(seen, spreads, -0.5, np.random.default_rng(0))
-    found = fit_slope(
-        SlopeData(
+    found = fit_mixed(
+        MixedData(
             score - baseline, seen.x, seen.target, seen.intermediate, seen.seed, seen.language, seen.checkpoint, grid.z
         )
     )
@@ -227,7 +227,7 @@ def test_balanced_data_give_the_least_squares_slope_and_a_t_test() -> None:
     rows = data(targets=1, tasks=1, budgets=5, seeds=4, languages=6, seed=8)
     rows = replace(rows, x=np.round(rows.x))
     design = clustered.slope_design(rows.target, rows.language, rows.x, rows.moderator[rows.language])
-    found = fit_slope(rows)
+    found = fit_mixed(rows)
     assert found.value == pytest.approx(float(design.weights @ rows.outcome))
     assert found.degrees_of_freedom is not None
     assert 1 < found.degrees_of_freedom < 20
@@ -241,22 +241,22 @@ def test_nothing_to_estimate_says_so() -> None:
     flat = replace(rows, moderator=np.ones_like(rows.moderator))
     once = replace(rows, x=np.zeros_like(rows.x))
     for case in (flat, once):
-        found = fit_slope(case)
+        found = fit_mixed(case)
         assert found.value is None
         assert found.note.startswith("not identified")
         assert (found.interval(0.95), found.p_value()) == (None, None)
     still = replace(rows, outcome=rows.moderator[rows.language] * rows.x + rows.target)
-    assert fit_slope(still).note == "no variation at all: no mixed model"
+    assert fit_mixed(still).note == "no variation at all: no mixed model"
     keep = (rows.seed == 0) & (rows.target == 0) & (rows.intermediate == 0) & (rows.checkpoint < 6)
     tiny = replace(rows, **{name: getattr(rows, name)[keep] for name in vars(rows) if _is_rows(rows, name)})
-    assert fit_slope(tiny).value is None
+    assert fit_mixed(tiny).value is None
 
 
 def test_a_component_at_zero_is_named_and_the_rest_is_fitted_without_it() -> None:
     rows = data(targets=3, tasks=1, budgets=4, seed=6)
     generator = np.random.default_rng(0)
     plain = replace(rows, outcome=generator.normal(size=rows.outcome.size))
-    found = fit_slope(plain)
+    found = fit_mixed(plain)
     zeros = [name for name, value in found.components.items() if value == 0]
     assert zeros
     assert f"variance zero (boundary): {', '.join(zeros)}" in found.note
@@ -294,7 +294,7 @@ def test_an_estimate_of_exactly_zero_is_refused() -> None:
 def test_aliased_variances_are_called_singular() -> None:
     """Two budgets of one seed: the checkpoints' tilt is the slope along the moderator itself."""
     rows = data(targets=1, tasks=1, budgets=2, seeds=1, languages=7)
-    found = fit_slope(rows)
+    found = fit_mixed(rows)
     assert found.value is None
     assert found.se is None
     assert found.note
@@ -302,17 +302,17 @@ def test_aliased_variances_are_called_singular() -> None:
 
 def test_an_optimiser_stuck_at_zero_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = data(targets=2, tasks=1, budgets=4, seed=4)
-    expected = fit_slope(rows)
+    expected = fit_mixed(rows)
     floor = np.full(len(Reduced(rows).components), 1e-4)
     monkeypatch.setattr(mixed, "_best", lambda deviance: (floor, "none", ""))
-    found = fit_slope(rows)
+    found = fit_mixed(rows)
     assert found.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-5)
     assert found.value == pytest.approx(expected.value, rel=1e-4)
 
 
 def test_optimisers_that_disagree_are_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = data(targets=2, tasks=1, budgets=4, seed=4)
-    expected = fit_slope(rows)
+    expected = fit_mixed(rows)
     honest = mixed._run
 
     def crippled(deviance: mixed._Deviance, method: str, start: float) -> tuple[float, FloatArray, str]:
@@ -321,7 +321,7 @@ def test_optimisers_that_disagree_are_mentioned(monkeypatch: pytest.MonkeyPatch)
         return (value + worse, ratios if worse == 0 else ratios * 2, name)
 
     monkeypatch.setattr(mixed, "_run", crippled)
-    found = fit_slope(rows)
+    found = fit_mixed(rows)
     assert "optimisers do not agree" in found.note
     assert found.optimiser == "Powell"
     assert found.value == pytest.approx(expected.value, rel=1e-3)
@@ -332,7 +332,7 @@ def test_permuted_rows_and_renamed_codes_give_the_same() -> None:
     order = np.random.default_rng(0).permutation(rows.outcome.size)
     shuffled = replace(rows, **{name: getattr(rows, name)[order] for name in vars(rows) if _is_rows(rows, name)})
     renamed = replace(shuffled, target=5 - shuffled.target, checkpoint=3 * shuffled.checkpoint + 7)
-    first, second = fit_slope(rows), fit_slope(renamed)
+    first, second = fit_mixed(rows), fit_mixed(renamed)
     assert first.value == pytest.approx(second.value, rel=1e-6)
     assert first.se == pytest.approx(second.se, rel=1e-5)
 
@@ -341,7 +341,7 @@ def test_other_units_give_the_same_in_other_units() -> None:
     """Points or shares, steps or thousands of them: x enters by its differences, the outcome by its scale."""
     rows = data(missing=0.2, seed=9)
     scaled = replace(rows, outcome=rows.outcome / 5000, x=rows.x + 7)
-    first, second = fit_slope(rows), fit_slope(scaled)
+    first, second = fit_mixed(rows), fit_mixed(scaled)
     assert first.value is not None
     assert second.value == pytest.approx(first.value / 5000, rel=1e-5)
     assert second.se is not None

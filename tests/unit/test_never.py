@@ -41,6 +41,19 @@ def test_a_p_value_from_under_three_seeds(seeds: tuple[int, ...]) -> None:
     assert few.filter(pl.col("estimate").is_not_null())["note"].str.contains("fewer than 3 seeds").all()
 
 
+def test_a_p_value_that_rests_on_two_seeds_beside_cells_of_a_third_that_carry_nothing() -> None:
+    """A target without low-resource languages has a third seed: it is no third seed of low - high."""
+    gains = compute_gains(scores(noisy, {"xnli": EVERY, "xquad": ["en", *HIGH]}, noise=1.0))
+    uneven = gains.filter((pl.col("target") == "xquad") | (pl.col("seed") < 3))
+    found = estimated(uneven, methods=METHODS, bootstrap_draws=50, permutations=50)
+    for method in METHODS:
+        values = row(found, "low_minus_high_per_doubling", "all", method=method)
+        assert values["estimate"] is not None
+        assert (values["se"], values["p"]) == (None, None)
+        assert "fewer than 3 seeds" in values["note"]
+    assert row(found, "beta_per_doubling", "all")["p"] is not None
+
+
 def test_a_mean_over_missing_cells() -> None:
     gains = two_targets()
     gone = (pl.col("target") == "xnli") & (pl.col("intermediate") == "squad") & (pl.col("budget") == 2.0)
@@ -100,7 +113,7 @@ def test_the_baseline_as_a_budget() -> None:
     ],
 )
 def test_a_mixed_model_that_is_not_trusted_as_a_number(fit: MixedEstimate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xlift.contrasts.inference.fit_slope", lambda data: fit)
+    monkeypatch.setattr("xlift.contrasts.inference.fit_mixed", lambda data: fit)
     values = row(estimated(two_targets(), methods=("clustered", "mixed")), "beta_per_doubling", "all", method="mixed")
     assert [values[name] for name in NUMBERS] == [None] * 6
     assert values["note"] == fit.note

@@ -23,16 +23,16 @@ from toy_gains import (
     table_of,
     two_targets,
 )
-from xlift.contrasts.rows import SCHEMA
+from xlift.contrasts.rows import BETA, LOW_HIGH, SCHEMA
 from xlift.contrasts.sensitivity import split_gains
 from xlift.resource import resource_levels
 
-BETA, LOW_HIGH = "beta_per_doubling", "low_minus_high_per_doubling"
 NUMBERS = ("estimate", "se", "ci_low", "ci_high", "p", "n_languages", "n_runs")
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> None:
-    """Two rows have the same numbers."""
+    """Two rows have the same numbers, and an estimate."""
+    assert one["estimate"] is not None
     assert [one[name] for name in NUMBERS] == pytest.approx([other[name] for name in NUMBERS])
 
 

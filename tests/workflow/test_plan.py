@@ -55,7 +55,8 @@ def test_what_changes_after_the_scores_is_listed_and_the_plan_stays(copied: Work
 
 
 def test_a_plan_without_scores_follows_the_settings(copied: Workspace, finished: Finished) -> None:
-    (copied.results() / "scores.parquet").unlink()
+    for made in ("scores.parquet", "gains.parquet", "contrasts.parquet", "report/index.html"):
+        (copied.results() / made).unlink()
     shutil.rmtree(copied.results() / "scores")
     change(copied, finished, contrasts={"confidence": 0.9})
     planned = copied.plan()

@@ -65,8 +65,9 @@ class Prepared:
         )
 
     def few_seeds(self, table: GainTable) -> bool:
-        """Whether the rows rest on too few seeds for an interval or a p-value."""
-        return np.unique(table.seed[self.rows]).size < FEWEST_SEEDS
+        """Whether the rows that carry the estimate are of too few seeds for an interval or a p-value."""
+        used = self.rows if self.design is None else self.rows[self.design.weights != 0]
+        return np.unique(table.seed[used]).size < FEWEST_SEEDS
 
 
 FEW_SEEDS = f"fewer than {FEWEST_SEEDS} seeds: no interval or p-value"
@@ -99,19 +100,23 @@ def all_contrasts(table: GainTable) -> Iterator[Contrast]:
         for of in per_target
         for by in per_task
     ]
-    for estimand in (BETA, LOW_HIGH):
+    for estimand in (BETA, LOW_HIGH, UNSEEN):
         for scope in (EVERYTHING, *per_target, *per_task, *crossed):
             yield slope_contrast(table, estimand, scope)
-    for scope in (EVERYTHING, *per_target):
-        yield slope_contrast(table, UNSEEN, scope)
-    for part in (None, per_target, per_task):
-        for at in per_budget:
-            for of in part or (EVERYTHING,):
-                scope = at if part is None else replace(of, name=f"{at.name};{of.name}", budget=at.budget)
-                yield Contrast(LOW_HIGH_LEVEL, scope, "difference", *moderators(table)[LOW_HIGH_LEVEL])
+    at_budgets = [
+        *per_budget,
+        *(
+            replace(of, name=f"{at.name};{of.name}", budget=at.budget)
+            for part in (per_target, per_task)
+            for at in per_budget
+            for of in part
+        ),
+    ]
+    for scope in at_budgets:
+        yield Contrast(LOW_HIGH_LEVEL, scope, "difference", *moderators(table)[LOW_HIGH_LEVEL])
     for name in STRATA:
         yield from (mean_contrast(table, name, scope) for scope in per_budget)
-    yield from (mean_contrast(table, "all", scope) for scope in per_budget)
+    yield from (mean_contrast(table, "all", scope) for scope in at_budgets)
 
 
 def mean_contrast(table: GainTable, name: str, scope: Scope) -> Contrast:

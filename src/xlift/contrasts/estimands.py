@@ -6,12 +6,12 @@ taken as given, languages and training runs as samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import polars as pl
 
 from xlift.contrasts.bootstrap import bootstrap_rows
-from xlift.contrasts.contrast import Prepared, all_contrasts, prepare
+from xlift.contrasts.contrast import all_contrasts, prepare
 from xlift.contrasts.equivalence import equivalence_row
 from xlift.contrasts.inference import adjusted, clustered_row, mixed_row
 from xlift.contrasts.permutation import permutation_rows
@@ -52,32 +52,19 @@ def estimate_contrasts(
 
 
 def _primary_rows(table: GainTable, scripts: Mapping[str, str]) -> Iterator[Row]:
-    """The rows of the primary gains on one scale, method after method."""
+    """The rows of the primary gains on one scale, method after method: every contrast has a row by every method."""
     prepared = [prepare(table, contrast) for contrast in all_contrasts(table)]
     clustered = [clustered_row(table, each) for each in prepared]
     yield from clustered
     methods = table.settings.methods
-    simple = [k for k, each in enumerate(prepared) if len(each.contrast.scope.kind) == 1]
     if "mixed" in methods:
-        whole = [k for k in simple if prepared[k].contrast.kind == "slope" and prepared[k].contrast.scope.name == "all"]
-        yield from (mixed_row(table, each, beside) for each, beside in _both(prepared, clustered, whole))
+        yield from (mixed_row(table, each, beside) for each, beside in zip(prepared, clustered, strict=True))
     if "bootstrap" in methods:
-        yield from bootstrap_rows(table, *_chosen(prepared, clustered, simple))
+        yield from bootstrap_rows(table, prepared, clustered)
     if "permutation" in methods:
-        compared = [k for k in simple if prepared[k].contrast.kind != "mean"]
-        yield from permutation_rows(table, *_chosen(prepared, clustered, compared), scripts)
+        yield from permutation_rows(table, prepared, clustered, scripts)
     if table.scale == POINTS:
         for each, beside in zip(prepared, clustered, strict=True):
             row = equivalence_row(table, each, beside) if each.contrast.scope.name == "all" else None
             if row is not None:
                 yield row
-
-
-def _chosen(
-    prepared: Sequence[Prepared], rows: Sequence[Row], places: Sequence[int]
-) -> tuple[list[Prepared], list[Row]]:
-    return [prepared[k] for k in places], [rows[k] for k in places]
-
-
-def _both(prepared: Sequence[Prepared], rows: Sequence[Row], places: Sequence[int]) -> Iterator[tuple[Prepared, Row]]:
-    return zip(*_chosen(prepared, rows, places), strict=True)

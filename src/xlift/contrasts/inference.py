@@ -9,7 +9,8 @@ from xlift.analysis import CONFIRMATORY
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import Design, Estimate, benjamini_hochberg, holm, pair_codes
 from xlift.contrasts.contrast import FEW_SEEDS, Prepared
-from xlift.contrasts.mixed import SlopeData, fit_slope
+from xlift.contrasts.mixed import MixedData, fit_mixed
+from xlift.contrasts.rotation import level_means
 from xlift.contrasts.rows import CLUSTERED, POINTS, TOST, Row, joined
 from xlift.contrasts.table import GainTable
 
@@ -42,31 +43,45 @@ def clustered_row(table: GainTable, prepared: Prepared) -> Row:
 
 
 def mixed_row(table: GainTable, prepared: Prepared, beside: Row) -> Row:
-    """The row of a slope contrast by the crossed mixed model; without numbers where the model is not trusted."""
+    """The row of a contrast by the crossed mixed model; without numbers where the model is not trusted.
+
+    Where the clustered row `beside` rests on too little for an interval, this one has none either.
+    """
     row = prepared.row(table, "mixed")
     if prepared.design is None:
         return row
-    rows = prepared.rows
-    checkpoint = pair_codes(pair_codes(table.intermediate[rows], table.budget[rows]), table.seed[rows])
-    data = SlopeData(
-        outcome=table.treated[rows] - table.baseline[rows],
-        x=table.x[rows],
-        target=table.target[rows],
-        intermediate=table.intermediate[rows],
-        seed=table.seed[rows],
-        language=table.language[rows],
-        checkpoint=checkpoint,
-        moderator=prepared.contrast.moderator,
-        shared_trunk=table.settings.shared_trunk,
-    )
-    fit = fit_slope(data)
-    row = replace(row, estimate=fit.value, note=joined(row.note, fit.note))
-    if fit.value is None or prepared.few_seeds(table):
-        return replace(row, note=joined(row.note, FEW_SEEDS)) if prepared.few_seeds(table) else row
+    fit = fit_mixed(mixed_data(table, prepared))
+    row = replace(row, estimate=fit.value, n_languages=fit.n_languages or row.n_languages)
+    if prepared.few_seeds(table):
+        return replace(row, note=joined(row.note, fit.note, FEW_SEEDS))
+    if beside.se is None:  # its note has those that any method's row has, and why there is no interval
+        return replace(row, note=joined(fit.note, beside.note))
+    row = replace(row, note=joined(row.note, fit.note))
     interval = fit.interval(table.settings.confidence)
-    if interval is None or beside.se is None:
+    if interval is None:
         return row
     return replace(row, se=fit.se, ci_low=interval[0], ci_high=interval[1], p=fit.p_value())
+
+
+def mixed_data(table: GainTable, prepared: Prepared) -> MixedData:
+    """What the mixed model is fitted to: the gains of a slope, or their means over intermediate tasks for a level."""
+    rows, kind = prepared.rows, prepared.contrast.kind
+    gain = table.treated[rows] - table.baseline[rows]
+    if kind == "slope":
+        return MixedData(
+            outcome=gain,
+            x=table.x[rows],
+            target=table.target[rows],
+            intermediate=table.intermediate[rows],
+            seed=table.seed[rows],
+            language=table.language[rows],
+            checkpoint=pair_codes(pair_codes(table.intermediate[rows], table.budget[rows]), table.seed[rows]),
+            moderator=prepared.contrast.moderator,
+            shared_trunk=table.settings.shared_trunk,
+        )
+    # Every target has the same languages and seeds after each of its tasks: with rows missing a level has no design.
+    codes = (table.target[rows], table.language[rows], table.seed[rows])
+    return level_means(gain, *codes, prepared.contrast.moderator, kind)
 
 
 def adjusted(rows: Sequence[Row]) -> list[Row]:

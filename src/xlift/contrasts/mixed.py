@@ -1,4 +1,4 @@
-"""The crossed mixed model of slopes: restricted maximum likelihood, with gates before anything is reported.
+"""The crossed mixed model of slopes and levels: restricted maximum likelihood, gated before anything is reported.
 
 The model and its exact reduction are in `reml.py`. It stands beside the clustered estimate, which stays primary: it
 weighs tasks and languages by how precise they are, and so rests on normal effects with the same variances throughout.
@@ -14,16 +14,16 @@ zero is taken as known there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import linalg, optimize, special
 
 from xlift.contrasts.clustered import FloatArray
 from xlift.contrasts.reml import NOISE, Evaluation, Reduced
-from xlift.contrasts.rotation import SlopeData
+from xlift.contrasts.rotation import MixedData
 
-__all__ = ["MixedEstimate", "SlopeData", "fit_slope"]
+__all__ = ["MixedData", "MixedEstimate", "fit_mixed"]
 
 _STARTS = (("L-BFGS-B", 0.5), ("SLSQP", 0.15))
 _SECOND_CHOICE = (("Powell", 0.3), ("Nelder-Mead", 0.3))
@@ -39,12 +39,12 @@ _NO_NOISE = 1e-12  # residual share that is rounding
 
 @dataclass(frozen=True)
 class MixedEstimate:
-    """A restricted maximum likelihood estimate of a slope's moderation, in points per doubling and unit of it.
+    """A restricted maximum likelihood estimate, in points: of a slope's moderation, per doubling and unit of it.
 
     `value`, `se` and `degrees_of_freedom` are None where they cannot be trusted; `note` says why. `components` are
     variances by name: of slopes per doubling squared, of tilts per unit of the moderator squared, of noise in points
-    squared. `log_likelihood` is that of the contrasts free of all fixed effects but the estimate's own, with the
-    determinant of the information on it.
+    squared. `log_likelihood` is that of the contrasts free of all fixed effects but those that are left in `reml.py`,
+    with the determinant of the information on these. `n_languages` had a part in the estimate.
     """
 
     value: float | None = None
@@ -54,6 +54,7 @@ class MixedEstimate:
     components: dict[str, float] = field(default_factory=dict)
     optimiser: str = ""
     note: str = ""
+    n_languages: int = 0
 
     def interval(self, confidence: float) -> tuple[float, float] | None:
         """Two-sided t interval, or None without a standard error."""
@@ -79,13 +80,13 @@ class _Curvature:
     variance_slopes: FloatArray  # of log(beta's variance)
 
 
-def fit_slope(data: SlopeData) -> MixedEstimate:
+def fit_mixed(data: MixedData) -> MixedEstimate:
     """Fit the model of `reml.py` to the rows and gate the result."""
     reduced = Reduced(data)
     left_out = f"{reduced.left_out} rows of languages that lack a run are left out" if reduced.left_out else ""
     if not reduced.identified:
         return MixedEstimate(note=_joined("not identified: no moderator or no log2 steps that vary", left_out))
-    degrees = reduced.dimensions - 1
+    degrees = reduced.dimensions - reduced.n_fixed
     if degrees <= len(reduced.components) + 1:
         return MixedEstimate(note=_joined("fewer observations than variances: no mixed model", left_out))
     start = reduced.evaluate(np.zeros(len(reduced.components)))
@@ -97,16 +98,18 @@ def fit_slope(data: SlopeData) -> MixedEstimate:
     ratios, curvature = _polish(deviance, _with_zeros(deviance, ratios))
     evaluation = reduced.evaluate(ratios)
     noise = evaluation.residual / degrees
-    zeros = [name for name, ratio in zip(reduced.components, ratios, strict=True) if ratio == 0]
+    names = [name.replace("tilt", "level") if data.kind == "mean" else name for name in reduced.components]
+    zeros = [name for name, ratio in zip(names, ratios, strict=True) if ratio == 0]
     boundary = f"variance zero (boundary): {', '.join(zeros)}" if zeros else ""
     estimate = MixedEstimate(
         log_likelihood=-0.5 * deviance.of(evaluation),
         components={
-            **{name: float(noise * ratio**2) for name, ratio in zip(reduced.components, ratios, strict=True)},
+            **{name: float(noise * ratio**2) for name, ratio in zip(names, ratios, strict=True)},
             NOISE: float(noise),
         },
         optimiser=optimiser,
         note=_joined(disagreement, boundary, left_out),
+        n_languages=reduced.languages.size,
     )
     return _gated(estimate, evaluation, noise, curvature)
 
@@ -258,7 +261,7 @@ def _curvature(deviance: _Deviance, ratios: FloatArray) -> _Curvature:
     if (
         not np.all(np.isfinite(hessian))
         or np.any(size == 0)
-        or linalg.eigvalsh(hessian / np.outer(size, size))[0] < 1e-6
+        or linalg.eigvalsh(hessian / np.outer(size, size))[0] < _FLATTEST
     ):
         return _Curvature(np.inf, np.zeros(n), hessian, slopes)
     step_all = -linalg.solve(hessian, gradient, assume_a="pos")
@@ -277,23 +280,10 @@ def _gated(estimate: MixedEstimate, evaluation: Evaluation, noise: float, curvat
     elif curvature.decrement > _LARGEST_DECREMENT:
         problem = "not converged: the likelihood still rises: withheld"
     if problem:
-        return MixedEstimate(
-            log_likelihood=estimate.log_likelihood,
-            components=estimate.components,
-            optimiser=estimate.optimiser,
-            note=_joined(problem, estimate.note),
-        )
+        return replace(estimate, note=_joined(problem, estimate.note))
     # Var(log variance of beta) by the delta method; the covariance of the parameters is 2 / Hessian of the deviance.
     spread = float(2 * curvature.variance_slopes @ linalg.solve(curvature.hessian, curvature.variance_slopes))
-    return MixedEstimate(
-        value=value,
-        se=se,
-        degrees_of_freedom=2 / spread,
-        log_likelihood=estimate.log_likelihood,
-        components=estimate.components,
-        optimiser=estimate.optimiser,
-        note=estimate.note,
-    )
+    return replace(estimate, value=value, se=se, degrees_of_freedom=2 / spread)
 
 
 def _joined(*notes: str) -> str:

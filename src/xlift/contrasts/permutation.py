@@ -30,21 +30,23 @@ from xlift.contrasts.table import GainTable
 
 METHOD = "permutation"
 SEED = 20260702
+NO_COMPARISON = "a mean compares no languages: nothing to exchange, no p-value"
 _TIE = 1e-9
+_Arrangements = dict[tuple[str, bytes], tuple[FloatArray, bool]]
 
 
 def permutation_rows(
     table: GainTable, prepared: Sequence[Prepared], clustered: Sequence[Row], scripts: Mapping[str, str]
 ) -> list[Row]:
-    """The permutation tests' rows of contrasts that compare languages, beside their clustered rows.
+    """The permutation tests' rows of contrasts, beside their clustered rows; a mean has an estimate and no test.
 
     Args:
-        prepared: slopes and differences.
         scripts: script by language code.
     """
     names = np.array([scripts[code] for code in table.languages], dtype=str)
     script = np.unique(names, return_inverse=True)[1].astype(np.int64) if names.size else np.zeros(0, dtype=np.int64)
     moments = _Moments(table)
+    known: _Arrangements = {}
     rows = []
     for each, beside in zip(prepared, clustered, strict=True):
         row = each.row(table, METHOD)
@@ -52,10 +54,11 @@ def permutation_rows(
             rows.append(row)
             continue
         row = replace(row, estimate=beside.estimate)
-        if each.few_seeds(table):
-            rows.append(replace(row, note=joined(row.note, FEW_SEEDS)))
+        is_mean, few = each.contrast.kind == "mean", each.few_seeds(table)
+        if is_mean or few:
+            rows.append(replace(row, note=joined(NO_COMPARISON * is_mean, row.note, FEW_SEEDS * few)))
             continue
-        p, note = _test(table, each.contrast, moments, script)
+        p, note = _test(table, each.contrast, moments, script, known)
         rows.append(replace(row, p=p, note=joined(row.note, note)))
     return rows
 
@@ -83,16 +86,19 @@ class _Moments:
         return slope_moments(once, grid, outcome) if kind == "slope" else level_moments(once, grid, outcome, budget)
 
 
-def _test(table: GainTable, contrast: Contrast, moments: _Moments, script: IntArray) -> tuple[float | None, str]:
-    """p and what to note."""
+def _test(
+    table: GainTable, contrast: Contrast, moments: _Moments, script: IntArray, known: _Arrangements
+) -> tuple[float | None, str]:
+    """p and what to note; `known` keeps arrangements, which contrasts of the same languages share."""
     pairs = list(moments.of(contrast))
     present = np.unique(np.concatenate([grid.language[precision[0] > 0] for grid, _, precision in pairs]))
     movable = present[contrast.relevant[present]]
     within = contrast.estimand == BETA
     group = script[movable] if within else np.zeros(movable.size, dtype=np.int64)
-    arrangements, is_all = _arrangements(
-        contrast.moderator[movable], group, table.settings.permutations, labels=not within
-    )
+    values, key = contrast.moderator[movable], (contrast.estimand, movable.tobytes())
+    if key not in known:
+        known[key] = _arrangements(values, group, table.settings.permutations, labels=not within)
+    arrangements, is_all = known[key]
     note = ""
     if within:
         alone = np.count_nonzero(np.bincount(group)[group] == 1)
@@ -100,9 +106,9 @@ def _test(table: GainTable, contrast: Contrast, moments: _Moments, script: IntAr
     count = arrangements.shape[0]
     if count < 2:
         return None, joined(note, "no other arrangement exists: no p-value")
-    values = _estimates(contrast, pairs, movable, arrangements)
-    undefined = np.count_nonzero(~np.isfinite(values))
-    distance = np.abs(values - np.mean(values[np.isfinite(values)]))
+    estimates = _estimates(contrast, pairs, movable, arrangements)
+    undefined = np.count_nonzero(~np.isfinite(estimates))
+    distance = np.abs(estimates - np.mean(estimates[np.isfinite(estimates)]))
     # An arrangement that leaves nothing to compare counts against the observed one.
     as_extreme = np.count_nonzero(~(distance < distance[0] - _TIE * max(1.0, float(distance[0]))))
     size = f"all {count} arrangements" if is_all else f"{count - 1} random arrangements"

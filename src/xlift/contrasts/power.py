@@ -17,7 +17,7 @@ from scipy import optimize, stats
 from xlift.analysis import FEWEST_SEEDS
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import FloatArray, IntArray, pair_codes
-from xlift.contrasts.mixed import SlopeData, fit_slope
+from xlift.contrasts.mixed import MixedData, fit_mixed
 from xlift.contrasts.reml import CHECKPOINT, LANGUAGE, NOISE, PAIR, TARGET, TARGET_RUN, TASK
 from xlift.contrasts.rows import BETA, LOW_HIGH
 from xlift.contrasts.structure import Grid, Spreads, build_grid
@@ -213,7 +213,7 @@ def pilot_spreads(gains: pl.DataFrame, languages: Mapping[str, Language], settin
     checkpoint = pair_codes(pair_codes(table.intermediate, table.budget), table.seed)[rows]
     codes = (table.target[rows], table.intermediate[rows], table.seed[rows], table.language[rows], checkpoint)
     gain = (table.treated - table.baseline)[rows]
-    fit = fit_slope(SlopeData(gain, table.x[rows], *codes, np.nan_to_num(table.resource), settings.shared_trunk))
+    fit = fit_mixed(MixedData(gain, table.x[rows], *codes, np.nan_to_num(table.resource), settings.shared_trunk))
     if fit.value is None:
         return fit.note
     found = {name: float(fit.components.get(component, 0.0)) ** 0.5 for name, component in _PILOT.items()}

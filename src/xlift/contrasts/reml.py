@@ -14,6 +14,17 @@ are checkpoints of one trunk. Languages and runs are crossed: no effect is neste
 The data are reduced to three parts that know a parameter other than the noise (`rotation.py`): a pair's slope along
 m (one number), its slopes across m (a vector over languages), and its tilts along m in the checkpoint directions
 other than x. In complete pairs that is an orthogonal transformation: the restricted likelihood is that of all rows.
+
+Levels at a budget have seeds s in the place of checkpoints and are means over the intermediate tasks of a target:
+
+    difference:  gain = cell[t, s] + d * m[l] + h[l] + h[t, l] + (v[s] + w[t, s]) * m[l] + noise
+    mean:        gain = level[t]              + h[l] + h[t, l] +  v[s] + w[t, s]         + noise
+
+The first is the model above at x = 1 without starts; the second has a fixed effect for each target in the place of d,
+and its estimate is their mean, each weighing as many (target, intermediate) pairs as it has. Averaging over tasks
+first leaves out only contrasts between tasks, which say nothing of a mean over them: h[i, l] and h[t, i, l] become
+parts of h[l] and h[t, l]; checkpoints' tilts and the baseline's, which all tasks of a seed share, v, w and noise.
+Where all targets have the same tasks nothing is approximated; elsewhere noise is taken as alike in all targets.
 """
 
 from __future__ import annotations
@@ -26,7 +37,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from xlift.contrasts.clustered import FloatArray, IntArray
-from xlift.contrasts.rotation import Pair, SlopeData, rotated_pairs
+from xlift.contrasts.rotation import MixedData, Pair, rotated_pairs
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -38,9 +49,9 @@ CHECKPOINT, TRUNK, TARGET_RUN, NOISE = "checkpoint tilt", "trunk slope tilt", "t
 class Evaluation:
     """Parts of the restricted likelihood at given relative variances; the noise variance is still free."""
 
-    log_determinant: float  # of the relative covariance, plus that of the information on beta
+    log_determinant: float  # of the relative covariance, and of the information on the fixed effects left
     residual: float  # weighted sum of squares
-    beta: float
+    beta: float  # the estimate, of a mean too
     beta_variance: float  # in units of the noise variance
 
 
@@ -53,9 +64,9 @@ class _Solution:
     tilt: FloatArray  # weights of the three kinds of data, one over their relative noise variances [pairs]
     along: FloatArray
     across: FloatArray
-    scale: FloatArray  # of the columns: language effects, then beta [columns + 1]
+    scale: FloatArray  # of the columns: language effects, then fixed ones [columns + fixed]
     factor: FloatArray  # Cholesky factor of their information, scaled
-    effects: FloatArray  # their estimates, scaled [columns + 1]
+    effects: FloatArray  # their estimates, scaled [columns + fixed]
     runs: list[tuple[_TaskRuns, FloatArray, FloatArray, FloatArray]]  # run effects: scale, factor, solved
 
 
@@ -77,14 +88,19 @@ class Reduced:
         identified: whether any pair has both a moderator and log2 steps that vary.
         components: names of the relative standard deviations that `evaluate` takes, in order. What the grid
             cannot tell apart (one target: its runs are the checkpoints) has one name only.
-        dimensions: what is left of the rows after the fixed effects.
+        dimensions: what is left of the rows after the fixed effects that are removed.
+        n_fixed: fixed effects that are left: the estimate's own, or of a mean one a target.
+        languages: those of the pairs that have a part in the estimate, by code.
         left_out: rows of languages that lack a run of their pair.
     """
 
-    def __init__(self, rows: SlopeData) -> None:
+    def __init__(self, rows: MixedData) -> None:
         pairs, self.left_out = rotated_pairs(rows)
-        self.identified = any(pair.moderator_norm > 0 for pair in pairs)
-        self.dimensions = sum((pair.languages.size - 1) * pair.run_dimensions for pair in pairs)
+        moderated = [pair.languages for pair in pairs if pair.moderator_norm > 0]
+        self.identified = bool(moderated)
+        self.languages = np.unique(np.concatenate(moderated)) if moderated else np.zeros(0, dtype=np.int64)
+        self.dimensions = sum(pair.language_dimensions * pair.run_dimensions for pair in pairs)
+        self.n_fixed = len(pairs) if rows.kind == "mean" else 1
         self.components: tuple[str, ...] = ()
         if self.identified:
             self._prepare(pairs, rows.shared_trunk)
@@ -94,9 +110,12 @@ class Reduced:
         tasks, self._task = np.unique([pair.intermediate for pair in pairs], return_inverse=True)
         self._n_targets, self._n_tasks = targets.size, tasks.size
         several, many = targets.size > 1, tasks.size > 1
-        self._blocks = [LANGUAGE, *([TARGET] if several else []), *([TASK] if many else [])]
+        # With one task, or one target, a pair's own language effects are those of its target, or task: they need no
+        # columns, as they act as noise of the pair's slopes.
+        self._blocks = [LANGUAGE, TARGET, TASK] if several and many else [LANGUAGE]
+        self._pair = PAIR if several and many else TARGET if several else TASK if many else ""
         runs = [CHECKPOINT, *([TRUNK] if shared_trunk else []), *([TARGET_RUN] if several else [])]
-        self.components = (*self._blocks, *([PAIR] if several and many else []), *runs)
+        self.components = (*self._blocks, *([self._pair] if self._pair else []), *runs)
 
         self._m = np.array([pair.moderator_norm for pair in pairs])
         self._x = np.array([pair.x_norm for pair in pairs])
@@ -104,7 +123,7 @@ class Reduced:
         self._rest = sum(pair.rest for pair in pairs)
         self._run_dimensions = np.array([pair.run_dimensions for pair in pairs])
         self._has_moderator = (self._m > 0).astype(np.float64)
-        self._across_dimensions = np.array([pair.languages.size - 1 for pair in pairs]) - self._has_moderator
+        self._across_dimensions = np.array([pair.language_dimensions for pair in pairs]) - self._has_moderator
         self._tilt_squares = np.array([pair.tilts @ pair.tilts for pair in pairs])
         self._slope_squares = np.array([pair.slopes @ pair.slopes for pair in pairs])
         self._prepare_languages(pairs)
@@ -118,8 +137,7 @@ class Reduced:
         for k, pair in enumerate(pairs):
             place = np.searchsorted(languages, pair.languages)
             present[k, place], slopes[k, place], directions[k, place] = 1.0, pair.slopes, pair.direction
-            centre = np.eye(place.size) - 1 / place.size - np.outer(pair.direction, pair.direction)
-            self._projectors[k][np.ix_(place, place)] = centre
+            self._projectors[k][np.ix_(place, place)] = pair.projector
         self._columns = np.flatnonzero(self._widen(present).any(axis=0))
         sizes = {LANGUAGE: 1, TARGET: self._n_targets, TASK: self._n_tasks}
         counts = [sizes[name] * languages.size for name in self._blocks]
@@ -134,8 +152,12 @@ class Reduced:
             self._members.append(
                 (np.searchsorted(languages, pair.languages), np.flatnonzero(self._widen(own)[k, self._columns]))
             )
-        # The last column is beta's own.
-        self._along = np.column_stack([self._widen(directions)[:, self._columns], self._m])
+        # The last columns are of the fixed effects: the estimate's own, or one a target of which it is the mean.
+        averaged = np.array([pair.averaged for pair in pairs])
+        is_mean = self.n_fixed > 1
+        self._weights = averaged / averaged.sum() if is_mean else np.ones(1)
+        fixed = np.diag(self._m) if is_mean else self._m
+        self._along = np.column_stack([self._widen(directions)[:, self._columns], fixed])
 
     def _widen(self, values: FloatArray) -> FloatArray:
         """Values by language put in the columns of every language effect they load on. [pairs, columns]"""
@@ -158,7 +180,7 @@ class Reduced:
     def _solve(self, relative: Sequence[float] | FloatArray) -> _Solution:
         ratio = dict(zip(self.components, relative, strict=True))
         tilt_noise = 1 + (ratio.get(TARGET_RUN, 0.0) * self._m) ** 2
-        pair_slope = (ratio.get(PAIR, 0.0) * self._x) ** 2
+        pair_slope = (ratio.get(self._pair, 0.0) * self._x) ** 2
         tilt, along, across = 1 / tilt_noise, 1 / (tilt_noise + pair_slope), 1 / (1 + pair_slope)  # weights
         tilt_dimensions = self._has_moderator * (self._run_dimensions - 1)
         log_determinant = -float(
@@ -185,22 +207,24 @@ class Reduced:
             sums[k] -= coupling.T @ solved[:, 0]
             eliminated.append((runs, scale, factor, solved))
 
-        scale = np.append(np.array([ratio[name] for name in self._blocks])[self._column_component], 1.0)
+        own = self._columns.size  # columns of language effects; the fixed ones follow
+        ratios = np.array([ratio[name] for name in self._blocks])[self._column_component]
+        scale = np.append(ratios, np.ones(self.n_fixed))
         information = self._along.T @ (weights @ self._along)
-        information[:-1, :-1] += self._across_information(self._x**2 * across)
+        information[:own, :own] += self._across_information(self._x**2 * across)
         right = self._along.T @ sums
-        right[:-1] += (self._x * across) @ self._slopes
+        right[:own] += (self._x * across) @ self._slopes
         information *= scale[:, None] * scale
-        information[np.arange(scale.size - 1), np.arange(scale.size - 1)] += 1
+        information[np.arange(own), np.arange(own)] += 1
         factor = linalg.cholesky(information, lower=True, check_finite=False)
         forward = linalg.solve_triangular(factor, scale * right, lower=True, check_finite=False)
-        last = float(factor[-1, -1])
+        spread = linalg.solve_triangular(factor[own:, own:], self._weights, lower=True, check_finite=False)
         log_determinant += 2 * float(np.sum(np.log(np.diag(factor))))
         evaluation = Evaluation(
             log_determinant=log_determinant,
             residual=squares - float(forward @ forward),
-            beta=float(forward[-1]) / last,
-            beta_variance=1 / last**2,
+            beta=float(spread @ forward[own:]),
+            beta_variance=float(spread @ spread),
         )
         effects = linalg.solve_triangular(factor, forward, lower=True, trans="T", check_finite=False)
         return _Solution(evaluation, ratio, tilt, along, across, scale, factor, effects, eliminated)
@@ -217,11 +241,10 @@ class Reduced:
         ratio, effects, scale = state.ratio, state.effects, state.scale
         inverse = _inverse(state.factor)
         determinant, residual = dict.fromkeys(self.components, 0.0), dict.fromkeys(self.components, 0.0)
-        variances = np.diag(inverse)[:-1]
         for k, name in enumerate(self._blocks):
-            own = self._column_component == k
-            determinant[name] = 2 / ratio[name] * float(np.sum(1 - variances[own]))
-            residual[name] = -2 / ratio[name] * float(np.sum(effects[:-1][own] ** 2))
+            columns = np.flatnonzero(self._column_component == k)
+            determinant[name] = 2 / ratio[name] * float(np.sum(1 - np.diag(inverse)[columns]))
+            residual[name] = -2 / ratio[name] * float(np.sum(effects[columns] ** 2))
 
         plain = self._along * scale
         language_covariance = plain @ inverse @ plain.T  # of the pairs' slopes along m, over x_norm
@@ -252,11 +275,11 @@ class Reduced:
 
         # Derivatives by the weights, then by the ratios that the weights are made of.
         along_part = np.array([slope_variance - self._has_moderator / state.along, slope_error**2])
-        if PAIR in ratio:
+        if self._pair:
             across_part = self._across_derivatives(inverse, state)
-            change = -2 * ratio[PAIR] * self._x**2
+            change = -2 * ratio[self._pair] * self._x**2
             both = across_part @ (state.across**2 * change) + along_part @ (state.along**2 * change)
-            determinant[PAIR], residual[PAIR] = (float(value) for value in both)
+            determinant[self._pair], residual[self._pair] = (float(value) for value in both)
         if TARGET_RUN in ratio:
             dimensions = self._has_moderator * (self._run_dimensions - 1)
             tilt_part = np.array([tilt_variance - dimensions / state.tilt, tilt_error])
@@ -271,9 +294,10 @@ class Reduced:
 
     def _across_derivatives(self, inverse: FloatArray, state: _Solution) -> FloatArray:
         """Derivatives of the determinant and the residual by the weight of the slopes across m. [2, pairs]"""
-        scale = state.scale[:-1]
-        covariance = scale[:, None] * inverse[:-1, :-1] * scale
-        effects = scale * state.effects[:-1]
+        own = self._columns.size
+        scale = state.scale[:own]
+        covariance = scale[:, None] * inverse[:own, :own] * scale
+        effects = scale * state.effects[:own]
         parts = np.zeros((2, len(self._members)))
         for k, (place, columns) in enumerate(self._members):
             size = place.size
@@ -286,6 +310,9 @@ class Reduced:
 
     def _across_information(self, weights: FloatArray) -> FloatArray:
         """Information on the language effects from the slopes across the moderator. [columns, columns]"""
+        if self._blocks == [LANGUAGE]:
+            only: FloatArray = np.tensordot(weights, self._projectors, axes=1)[np.ix_(self._columns, self._columns)]
+            return only
         n = self._projectors.shape[1]
         table = np.zeros((self._n_targets, self._n_tasks, n, n))
         table[self._target, self._task] = weights[:, None, None] * self._projectors
@@ -316,5 +343,9 @@ def _task_runs(pairs: list[Pair], members: IntArray) -> _TaskRuns:
 
 def _inverse(factor: FloatArray) -> FloatArray:
     """Inverse of the matrix that a lower Cholesky factor is of."""
-    result: FloatArray = linalg.cho_solve((factor, True), np.eye(len(factor)), check_finite=False)
+    lower, failed = linalg.lapack.dpotri(factor, lower=1)
+    if failed:
+        raise np.linalg.LinAlgError("a Cholesky factor with a zero on its diagonal has no inverse")
+    result: FloatArray = lower + lower.T  # above its diagonal the factor is zero, and so stays this
+    np.fill_diagonal(result, np.diag(lower))
     return result

@@ -4,22 +4,30 @@ In a pair in which every language has the same runs, what a run does to all lang
 in all budgets of a seed are removed by centring; what is left is rotated, over languages into the direction of
 the centred moderator and the rest, over checkpoints into the direction of the centred x and the rest. Both are
 orthogonal, so nothing is lost. Languages that lack a run of their pair are left out of it, and counted.
+
+Levels at a budget are the same with seeds as the runs and a constant 1 for x, which nothing is centred out of: the
+direction of x is then the mean over seeds. For a mean over languages the moderator is a constant 1 too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from xlift.contrasts.clustered import FloatArray, IntArray
+from xlift.contrasts.clustered import FloatArray, IntArray, pair_codes
 
 _FLAT = 1e-9  # moderators and log2 steps are of order one: a smaller spread is rounding
 
 
 @dataclass(frozen=True)
-class SlopeData:
-    """Gains as arrays. Codes need not be dense. All are [rows], `moderator` is [languages] by language code."""
+class MixedData:
+    """Gains as arrays. Codes need not be dense. All are [rows], `moderator` is [languages] by language code.
+
+    Of a `difference` or a `mean` (levels at a budget) each row is the mean of a target's gains over its intermediate
+    tasks, `averaged` in number, so that there is one code of `intermediate`, seeds are the checkpoints and x is 1.
+    """
 
     outcome: FloatArray
     x: FloatArray  # log2 of the realised steps, the same for all rows of a checkpoint
@@ -30,6 +38,8 @@ class SlopeData:
     checkpoint: IntArray  # (intermediate, budget, seed)
     moderator: FloatArray
     shared_trunk: bool = False
+    kind: Literal["slope", "difference", "mean"] = "slope"
+    averaged: FloatArray | None = None  # gains that each row is the mean of; 1 where None
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Pair:
     target: int
     intermediate: int
     languages: IntArray
-    direction: FloatArray  # unit vector of the centred moderator, zero where it does not vary [languages]
+    direction: FloatArray  # unit vector of the (centred) moderator, zero where it does not vary [languages]
     moderator_norm: float
     x_norm: float
     loadings: FloatArray  # centred runs on the task's run effects: checkpoints, then trunks [runs, effects]
@@ -49,11 +59,46 @@ class Pair:
     slopes: FloatArray  # the outcome along x, across the moderator [languages]
     tilts: FloatArray  # the outcome along the moderator, across x [runs]
     rest: float  # sum of squares of all else
-    run_dimensions: int  # runs - seeds
+    run_dimensions: int  # runs, minus seeds where starts are removed
+    language_dimensions: int  # languages, minus 1 where what a run does to all of them is removed
+    averaged: float  # gains that each row is the mean of
+
+    @property
+    def projector(self) -> FloatArray:
+        """Onto what is across the moderator, of what is not removed. [languages, languages]"""
+        size = self.languages.size
+        removed = 1 / size if self.language_dimensions < size else 0.0
+        return np.eye(size) - removed - np.outer(self.direction, self.direction)
 
 
-def rotated_pairs(rows: SlopeData) -> tuple[list[Pair], int]:
-    """The pairs that say something of slopes, and how many rows were left out as incomplete."""
+def level_means(
+    gain: FloatArray,
+    target: IntArray,
+    language: IntArray,
+    seed: IntArray,
+    moderator: FloatArray,
+    kind: Literal["difference", "mean"],
+) -> MixedData:
+    """Means of the gains at one budget over a target's intermediate tasks; [rows], but moderator [languages]."""
+    mean = pair_codes(pair_codes(target, language), seed)
+    count = np.bincount(mean).astype(np.float64)
+    first = np.unique(mean, return_index=True)[1]
+    return MixedData(
+        outcome=np.bincount(mean, gain) / count,
+        x=np.ones(first.size),
+        target=target[first],
+        intermediate=np.zeros(first.size, dtype=np.int64),
+        seed=seed[first],
+        language=language[first],
+        checkpoint=seed[first],
+        moderator=moderator if kind == "difference" else np.ones_like(moderator),
+        kind=kind,
+        averaged=count,
+    )
+
+
+def rotated_pairs(rows: MixedData) -> tuple[list[Pair], int]:
+    """The pairs that say something, and how many rows were left out as incomplete."""
     found = [_pair(rows, members) for members in _groups(rows.target, rows.intermediate)]
     return [pair for pair, _ in found if pair is not None], sum(dropped for _, dropped in found)
 
@@ -65,8 +110,8 @@ def _groups(first: IntArray, second: IntArray) -> list[IntArray]:
     return [part.astype(np.int64) for part in np.split(order, change) if part.size]
 
 
-def _pair(rows: SlopeData, members: IntArray) -> tuple[Pair | None, int]:
-    """A rotated pair, None where it says nothing of slopes, and how many rows were left out as incomplete."""
+def _pair(rows: MixedData, members: IntArray) -> tuple[Pair | None, int]:
+    """A rotated pair, None where it says nothing, and how many rows were left out as incomplete."""
     runs, run = np.unique(rows.checkpoint[members], return_inverse=True)
     languages, language = np.unique(rows.language[members], return_inverse=True)
     outcome = np.full((languages.size, runs.size), np.nan)
@@ -76,14 +121,19 @@ def _pair(rows: SlopeData, members: IntArray) -> tuple[Pair | None, int]:
     outcome, languages = outcome[complete], languages[complete]
     x, seed = np.zeros(runs.size), np.zeros(runs.size, dtype=np.int64)
     x[run], seed[run] = rows.x[members], np.unique(rows.seed[members], return_inverse=True)[1]
-    centred = _centred(x, seed)
+    start = seed if rows.kind == "slope" else None
+    centred = _centred(x, start)
     x_norm = float(np.linalg.norm(centred))
-    if languages.size < 2 or x_norm <= _FLAT:
+    is_mean = rows.kind == "mean"
+    language_dimensions = languages.size - (not is_mean)
+    if language_dimensions < 1 or x_norm <= _FLAT:
         return None, dropped
-    outcome = _centred(outcome, seed)
-    outcome = outcome - outcome.mean(axis=0)
+    outcome = _centred(outcome, start)
     along_x = centred / x_norm
-    moderator = rows.moderator[languages] - rows.moderator[languages].mean()
+    moderator = rows.moderator[languages]
+    if not is_mean:
+        outcome = outcome - outcome.mean(axis=0)
+        moderator = moderator - moderator.mean()
     norm = float(np.linalg.norm(moderator))
     norm = norm if norm > _FLAT else 0.0
     direction = moderator / norm if norm else np.zeros_like(moderator)
@@ -92,7 +142,7 @@ def _pair(rows: SlopeData, members: IntArray) -> tuple[Pair | None, int]:
     slopes, tilts = slopes - slope * direction, tilts - slope * along_x
     rest = float(np.sum(outcome**2) - slope**2 - slopes @ slopes - tilts @ tilts)
     task = int(rows.intermediate[members[0]])
-    loadings, n_checkpoints = _loadings(rows, task, runs, seed)
+    loadings, n_checkpoints = _loadings(rows, task, runs, start)
     pair = Pair(
         target=int(rows.target[members[0]]),
         intermediate=task,
@@ -107,12 +157,14 @@ def _pair(rows: SlopeData, members: IntArray) -> tuple[Pair | None, int]:
         slopes=slopes,
         tilts=tilts,
         rest=max(rest, 0.0),
-        run_dimensions=runs.size - np.unique(seed).size,
+        run_dimensions=runs.size - (0 if start is None else np.unique(seed).size),
+        language_dimensions=language_dimensions,
+        averaged=1.0 if rows.averaged is None else float(rows.averaged[members[0]]),
     )
     return pair, dropped
 
 
-def _loadings(rows: SlopeData, task: int, runs: IntArray, seed: IntArray) -> tuple[FloatArray, int]:
+def _loadings(rows: MixedData, task: int, runs: IntArray, start: IntArray | None) -> tuple[FloatArray, int]:
     """Runs on the effects of all checkpoints of the task, then of its trunks, centred; how many are checkpoints."""
     inside = rows.intermediate == task
     every = np.unique(rows.checkpoint[inside])
@@ -123,10 +175,12 @@ def _loadings(rows: SlopeData, task: int, runs: IntArray, seed: IntArray) -> tup
         x[place], own[place] = rows.x[inside], rows.seed[inside]
         trunks = (own[:, None] == np.unique(own)) * x[:, None]
         columns = np.hstack([columns, columns @ trunks])
-    return _centred(columns.T, seed).T, every.size
+    return _centred(columns.T, start).T, every.size
 
 
-def _centred(values: FloatArray, seed: IntArray) -> FloatArray:
-    """Values minus their mean over the runs of a seed, along the last axis. [..., runs]"""
+def _centred(values: FloatArray, seed: IntArray | None) -> FloatArray:
+    """Values minus their mean over the runs of a seed, if seeds are given, along the last axis. [..., runs]"""
+    if seed is None:
+        return values
     indicator = (seed[:, None] == np.arange(seed.max() + 1)).astype(np.float64)
     return values - (values @ indicator / indicator.sum(axis=0)) @ indicator.T

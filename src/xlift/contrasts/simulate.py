@@ -17,10 +17,18 @@ import numpy as np
 from scipy import special
 
 from xlift.contrasts import clustered
+from xlift.contrasts.bootstrap import bootstrap_rows
 from xlift.contrasts.clustered import Design, FloatArray, IntArray, pair_codes
+from xlift.contrasts.contrast import Contrast, moderators, prepare, slope_contrast
+from xlift.contrasts.inference import clustered_row
 from xlift.contrasts.layout import XTREME_R
-from xlift.contrasts.mixed import SlopeData, fit_slope
-from xlift.contrasts.structure import Grid, Spreads, build_grid, draw_scores
+from xlift.contrasts.mixed import MixedData, fit_mixed
+from xlift.contrasts.rotation import level_means
+from xlift.contrasts.rows import BETA as BETA_ROW
+from xlift.contrasts.rows import LOW_HIGH as LOW_HIGH_ROW
+from xlift.contrasts.rows import LOW_HIGH_LEVEL
+from xlift.contrasts.structure import Grid, Spreads, build_grid, draw_scores, gains_frame
+from xlift.contrasts.table import ContrastSettings, GainTable, Scope
 from xlift.languages import Language
 from xlift.resource import resource_levels
 
@@ -30,10 +38,12 @@ LOG2_BUDGETS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 EFFECTS = (0.0, 0.1, 0.2, 0.4)
 CONFIDENCE = 0.95
 
-BETA, LOW_HIGH = "beta", "low - high"
+BETA, LOW_HIGH, LEVEL = "beta", "low - high", "low - high at the largest budget"
+ESTIMANDS = (BETA, LOW_HIGH, LEVEL)
 TWO_WAY, OLS, BY_LANGUAGE, BY_RUN = "two-way clustered (primary)", "least squares", "language clusters", "run clusters"
-TEXTBOOK, CROSSED, NESTED = "three-term two-way", "crossed mixed", "nested mixed"
-ESTIMATORS = (TWO_WAY, CROSSED, TEXTBOOK, OLS, BY_LANGUAGE, BY_RUN, NESTED)
+TEXTBOOK, CROSSED, NESTED, BOOTSTRAP = "three-term two-way", "crossed mixed", "nested mixed", "bootstrap"
+ESTIMATORS = (TWO_WAY, CROSSED, BOOTSTRAP, TEXTBOOK, OLS, BY_LANGUAGE, BY_RUN, NESTED)
+BOOTSTRAP_DRAWS = 1000
 
 SPREADS = {
     "usual": Spreads(),
@@ -55,6 +65,7 @@ class Point:
     beta: float
     n_crossed: int = 0
     n_nested: int = 0
+    n_bootstrap: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,18 +86,19 @@ def points() -> list[Point]:
 
     The slow methods see the first data sets of the null only.
     """
+    slow = {(1, 3): (200, 100, 400), (1, 5): (200, 30, 100), (1, 10): (200, 12, 100), (3, 3): (20, 0, 0)}
     found = [
-        Point("usual", tasks, seeds, beta, *((crossed, nested) if beta == 0 else ()))
-        for tasks, seeds, crossed, nested in ((1, 3, 150, 100), (1, 5, 80, 30), (1, 10, 80, 12), (3, 3, 20, 0))
+        Point("usual", *grid, beta, *(numbers if beta == 0 else ()))
+        for grid, numbers in slow.items()
         for beta in EFFECTS
     ]
-    found += [Point(name, 1, 3, 0.0, n_crossed=20) for name in SPREADS if name != "usual"]
+    found += [Point(name, 1, 3, 0.0, n_crossed=50) for name in SPREADS if name != "usual"]
     return found
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the data sets of a point share: rows and designs of both estimands."""
+    """What the data sets of a point share: rows and designs of the estimands."""
 
     grid: Grid
     parts: dict[str, tuple[np.ndarray, FloatArray, Design]]  # rows, moderator by language, design
@@ -101,21 +113,22 @@ class Setting:
             BETA: (np.isfinite(grid.z), np.nan_to_num(grid.z)),
             LOW_HIGH: (np.isin(grid.strata, ("low", "high")), low),
         }
+        wanted[LEVEL] = (wanted[LOW_HIGH][0], low)
         parts = {}
         for name, (relevant, moderator) in wanted.items():
-            rows = np.flatnonzero(relevant[grid.language])
-            language = grid.language[rows]
-            design = clustered.slope_design(
-                pair_codes(grid.target[rows], grid.intermediate[rows]),
-                pair_codes(pair_codes(grid.target[rows], grid.intermediate[rows]), language),
-                grid.x[rows],
-                moderator[language],
+            is_level = name == LEVEL
+            rows = np.flatnonzero(relevant[grid.language] & ((grid.budget == grid.budget.max()) | (not is_level)))
+            pair, language = pair_codes(grid.target[rows], grid.intermediate[rows]), grid.language[rows]
+            design = (
+                clustered.difference_design(pair, moderator[language])
+                if is_level
+                else clustered.slope_design(pair, pair_codes(pair, language), grid.x[rows], moderator[language])
             )
             parts[name] = (rows, moderator, design)
         return cls(grid, parts)
 
 
-def outcomes(point: Point, setting: Setting, number: int) -> Iterator[Outcome]:
+def outcomes(point: Point, setting: Setting, number: int, languages: Mapping[str, Language]) -> Iterator[Outcome]:
     """Every method on data set `number` of a point."""
     grid = setting.grid
     key = (SEED, sorted(SPREADS).index(point.spreads), point.n_intermediates, point.n_seeds, round(1000 * point.beta))
@@ -123,7 +136,7 @@ def outcomes(point: Point, setting: Setting, number: int) -> Iterator[Outcome]:
     treated, start = clustered.split_parts(score, baseline, pair_codes(grid.target, grid.language), grid.seed)
     run = grid.checkpoint
     for estimand, (rows, moderator, design) in setting.parts.items():
-        truth = float(design.weights @ (point.beta * grid.tilt[grid.language[rows]] * grid.x[rows]))
+        truth = truth_of(point, setting, estimand)
         arguments = (design, treated[rows], start[rows], grid.language[rows], run[rows], grid.seed[rows])
         result = clustered.two_way(*arguments)
         variance, degrees = result.variance, result.degrees_of_freedom
@@ -137,6 +150,8 @@ def outcomes(point: Point, setting: Setting, number: int) -> Iterator[Outcome]:
             yield from _crossed(estimand, grid, rows, gain, moderator, truth)
         if number < point.n_nested and estimand == BETA:
             yield _nested(grid, rows, gain, truth)
+    if number < point.n_bootstrap:
+        yield from _bootstrap(grid, score, baseline, languages, truths_of(point, setting))
 
 
 def _textbook(
@@ -175,9 +190,29 @@ def _crossed(
     estimand: str, grid: Grid, rows: np.ndarray, gain: FloatArray, moderator: FloatArray, truth: float
 ) -> Iterator[Outcome]:
     codes = (grid.target[rows], grid.intermediate[rows], grid.seed[rows], grid.language[rows], grid.checkpoint[rows])
-    fit = fit_slope(SlopeData(gain, grid.x[rows], *codes, moderator))
+    data = MixedData(gain, grid.x[rows], *codes, moderator)
+    if estimand == LEVEL:
+        data = level_means(gain, grid.target[rows], grid.language[rows], grid.seed[rows], moderator, "difference")
+    fit = fit_mixed(data)
     if fit.value is not None and fit.se is not None and fit.degrees_of_freedom is not None:
         yield _outcome(estimand, CROSSED, fit.value, fit.se, fit.degrees_of_freedom, truth)
+
+
+def _bootstrap(
+    grid: Grid, score: FloatArray, baseline: FloatArray, languages: Mapping[str, Language], truth: Mapping[str, float]
+) -> Iterator[Outcome]:
+    """The rows that the table of contrasts would have, of the same data set as gains."""
+    settings = ContrastSettings(bootstrap_draws=BOOTSTRAP_DRAWS, confidence=CONFIDENCE)
+    table = GainTable.read(gains_frame(grid, score, baseline), languages, settings)
+    last = len(table.budgets) - 1
+    level = Contrast(LOW_HIGH_LEVEL, Scope("largest", budget=last), "difference", *moderators(table)[LOW_HIGH_LEVEL])
+    contrasts = {BETA: slope_contrast(table, BETA_ROW), LOW_HIGH: slope_contrast(table, LOW_HIGH_ROW), LEVEL: level}
+    prepared = [prepare(table, contrast) for contrast in contrasts.values()]
+    rows = bootstrap_rows(table, prepared, [clustered_row(table, each) for each in prepared])
+    for name, row in zip(contrasts, rows, strict=True):
+        if row.estimate is not None and row.se is not None and row.p is not None:
+            covered = (row.ci_low or 0.0) <= truth[name] <= (row.ci_high or 0.0)
+            yield Outcome(name, BOOTSTRAP, row.estimate, row.se, row.p, covered, np.inf)
 
 
 def _nested(grid: Grid, rows: np.ndarray, gain: FloatArray, truth: float) -> Outcome:
@@ -217,7 +252,7 @@ def _outcome(estimand: str, estimator: str, value: float, se: float, degrees: fl
 def summary(point: Point, found: Sequence[Outcome], truth: dict[str, float]) -> list[dict[str, Any]]:
     """One record an estimand and method: rates with their Monte Carlo standard errors, and how se compares with sd."""
     records = []
-    for estimand in (BETA, LOW_HIGH):
+    for estimand in ESTIMANDS:
         for estimator in ESTIMATORS:
             own = [o for o in found if (o.estimand, o.estimator) == (estimand, estimator)]
             if not own:
@@ -258,16 +293,18 @@ def _rate_error(rate: float, count: int) -> float:
 def simulate_point(point: Point, languages: Mapping[str, Language], numbers: Sequence[int]) -> list[Outcome]:
     """All methods on some data sets of a point."""
     setting = Setting.of(point, languages)
-    return [outcome for number in numbers for outcome in outcomes(point, setting, number)]
+    return [outcome for number in numbers for outcome in outcomes(point, setting, number, languages)]
 
 
-def truths(point: Point, languages: Mapping[str, Language]) -> dict[str, float]:
-    """What each estimand is at a point: least squares on the effect itself."""
-    setting, found = Setting.of(point, languages), {}
-    for name, (rows, _, design) in setting.parts.items():
-        grid = setting.grid
-        found[name] = float(design.weights @ (point.beta * grid.tilt[grid.language[rows]] * grid.x[rows]))
-    return found
+def truth_of(point: Point, setting: Setting, estimand: str) -> float:
+    """What an estimand is at a point: least squares on the effect itself."""
+    (rows, _, design), grid = setting.parts[estimand], setting.grid
+    return float(design.weights @ (point.beta * grid.tilt[grid.language[rows]] * grid.x[rows]))
+
+
+def truths_of(point: Point, setting: Setting) -> dict[str, float]:
+    """What each estimand is at a point."""
+    return {name: truth_of(point, setting, name) for name in setting.parts}
 
 
 def run(languages: Mapping[str, Language], chosen: Sequence[Point], data_sets: int, processes: int) -> dict[str, Any]:
@@ -275,7 +312,7 @@ def run(languages: Mapping[str, Language], chosen: Sequence[Point], data_sets: i
     size = 20
     jobs = [
         (point, languages, range(first, min(first + size, data_sets)))
-        for point in sorted(chosen, key=lambda point: (-point.n_nested - point.n_crossed, point))
+        for point in sorted(chosen, key=lambda point: (-point.n_nested - point.n_crossed - point.n_bootstrap, point))
         for first in range(0, data_sets, size)
     ]
     found: dict[Point, list[Outcome]] = {point: [] for point in chosen}
@@ -293,5 +330,9 @@ def run(languages: Mapping[str, Language], chosen: Sequence[Point], data_sets: i
         "confidence": CONFIDENCE,
         "cells": sum(len(set(codes) - {"en"}) for codes in XTREME_R.values()),
         "spreads": {name: asdict(SPREADS[name]) for name in used},
-        "results": [record for point in chosen for record in summary(point, found[point], truths(point, languages))],
+        "results": [
+            record
+            for point in chosen
+            for record in summary(point, found[point], truths_of(point, Setting.of(point, languages)))
+        ],
     }

@@ -18,10 +18,12 @@ from xlift.contrasts.layout import XTREME_R
 from xlift.contrasts.rows import BETA as BETA_ROW
 from xlift.contrasts.simulate import (
     BETA,
+    BOOTSTRAP,
+    CROSSED,
     DATA_SETS,
     EFFECTS,
+    ESTIMANDS,
     ESTIMATORS,
-    LOW_HIGH,
     TWO_WAY,
     points,
     run,
@@ -41,6 +43,7 @@ def tables(found: Mapping[str, Any]) -> dict[str, str]:
     records: list[Record] = found["results"]
     return {
         "level": _level_table(records),
+        "methods": _methods_table(records),
         "coverage": _coverage_table(records),
         "power": _power_table(records),
         "spreads": _spreads_table(found["spreads"]),
@@ -55,6 +58,28 @@ def _level_table(records: Sequence[Record]) -> str:
         own = {record["estimator"]: record for record in nulls if _grid(record) == grid}
         rows.append([grid, *(_rate(own.get(name), "rejected") for name in ESTIMATORS)])
     return _markdown(["grid", *ESTIMATORS], rows)
+
+
+def _methods_table(records: Sequence[Record]) -> str:
+    """Level, coverage and standard errors of every contrast at the null, by the methods that are reported."""
+    rows = []
+    for record in records:
+        if (
+            record["beta"] == 0
+            and record["spreads"] == "usual"
+            and record["estimator"] in (TWO_WAY, CROSSED, BOOTSTRAP)
+        ):
+            rows.append(
+                [
+                    _grid(record),
+                    record["estimand"],
+                    record["estimator"],
+                    _rate(record, "rejected"),
+                    _rate(record, "covered"),
+                    f"{record['mean_se'] / record['sd_estimate']:.2f}",
+                ]
+            )
+    return _markdown(["grid", "contrast", "method", "rejected", "coverage", "se / sd"], rows)
 
 
 def _coverage_table(records: Sequence[Record]) -> str:
@@ -84,9 +109,10 @@ def _power_table(records: Sequence[Record]) -> str:
     full = [grid for grid in dict.fromkeys(_grid(r) for r in own) if any(_grid(r) == grid and r["beta"] for r in own)]
     rows = []
     for grid in full:
-        for estimand in (BETA, LOW_HIGH):
+        for estimand in ESTIMANDS:
             by_effect = {r["beta"]: r for r in own if (_grid(r), r["estimand"]) == (grid, estimand)}
-            rows.append([grid, estimand, *(_rate(by_effect.get(effect), "rejected") for effect in EFFECTS)])
+            if by_effect:
+                rows.append([grid, estimand, *(_rate(by_effect.get(effect), "rejected") for effect in EFFECTS)])
     return _markdown(["grid", "contrast", *(f"beta = {effect:g}" for effect in EFFECTS)], rows)
 
 
@@ -174,7 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = load_languages(options.languages)
     limit = options.data_sets
     chosen = [
-        replace(point, n_crossed=min(point.n_crossed, limit), n_nested=min(point.n_nested, limit)) for point in points()
+        replace(point, **{name: min(getattr(point, name), limit) for name in ("n_crossed", "n_nested", "n_bootstrap")})
+        for point in points()
     ]
     found = run(known, chosen, limit, options.processes)
     publish_text(options.docs / JSON, json.dumps(found, indent=1) + "\n")
