@@ -321,6 +321,38 @@ def runs_specification(grid: Grid) -> Specification:
     }
 
 
+def available_cell(grid: Grid, cell: Cell, folder: Path) -> Specification:
+    """A cell's score specification, and the paths in the study's `folder` that it is scored from."""
+    run, trained = cell.intermediate, grid.study.catalog[cell.target].trained
+    path = "{target}/{inter}/{budget}/seed{seed}".format(**cell.wildcards)
+    before = "{inter}/{budget}/seed{seed}".format(**run.wildcards)
+    return {
+        "specification": grid.score_specification(cell),
+        "predictions": str(folder / "predictions" / f"{path}.parquet"),
+        "intermediate": str(folder / "intermediate" / before / MANIFEST) if run.is_run else None,
+        "target": str(folder / "target" / path / MANIFEST) if trained else None,
+    }
+
+
+def available_runs(grid: Grid, folder: Path) -> dict[str, list[Specification]]:
+    """Every training run by kind: its place in the grid, manifest in the study's `folder` and fingerprint."""
+
+    def entry(kind: str, target: str | None, run: Intermediate, job: Intermediate | Cell) -> Specification:
+        path = "{inter}/{budget}/seed{seed}".format(**run.wildcards)
+        manifest = folder / kind / (target or "") / path / MANIFEST
+        return {
+            "place": list(place(target, run)),
+            "manifest": str(manifest),
+            "fingerprint": grid.stamp(kind, job).fingerprint,
+        }
+
+    return {
+        "trunks": [entry("trunk", None, run, run) for run in grid.segments],
+        "intermediates": [entry("intermediate", None, run, run) for run in grid.intermediates],
+        "targets": [entry("target", cell.target, cell.intermediate, cell) for cell in grid.target_runs()],
+    }
+
+
 def report_specification(grid: Grid) -> Specification:
     """What the page shows beside the tables: plain settings, the expected cells, and the page's own code."""
     study = grid.study

@@ -16,7 +16,8 @@ PACKAGE = SRC / "xlift"
 # A module imports from earlier lines only, or from its own package.
 ORDER = (
     ("errors",),
-    ("artifacts",),
+    ("artifacts", "gpu_slots"),
+    ("hooks",),
     ("catalog", "languages"),
     ("blocks",),
     ("budgets",),

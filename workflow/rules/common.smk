@@ -13,6 +13,8 @@ from xlift.grid import (
     Grid,
     analysis_specification,
     as_param,
+    available_cell,
+    available_runs,
     execution_param,
     plan_specification,
     report_specification,
@@ -185,12 +187,35 @@ def target_manifests_of_tokens():
     ]
 
 
+def predictions_at_hand(wildcards):
+    """Predictions that are there and of these very settings."""
+    return [
+        path
+        for cell in GRID.cells
+        for path in run_files(
+            "results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
+            [cell],
+        )
+        if holds(Path(path), GRID.stamp("predict", cell).fingerprint)
+    ]
+
+
+def cells_to_score():
+    """Every cell's score specification, and the paths it is scored from."""
+    return [
+        available_cell(GRID, cell, Path("results") / STUDY.study) for cell in GRID.cells
+    ]
+
+
+def runs_to_collect():
+    """Every training run by kind: its place in the grid, manifest and fingerprint."""
+    return available_runs(GRID, Path("results") / STUDY.study)
+
+
 def memory_of_training(wildcards, attempt):
     return REQUESTS.memory_mb(attempt)
 
 
 def minutes_of(kind, job_of):
     """Minutes that a training or prediction job asks for: what its run or cell is planned to take, and more again."""
-    return lambda wildcards, attempt: REQUESTS.minutes(
-        kind, job_of(wildcards), attempt
-    )
+    return lambda wildcards, attempt: REQUESTS.minutes(kind, job_of(wildcards), attempt)

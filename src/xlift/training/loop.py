@@ -106,8 +106,8 @@ class TrainingLoop:
     """One run: `run` trains to the end of its schedule; `state` and `restore` carry it over to another process.
 
     `cost(sequences, width)` gives the operations of one forward and backward pass; `cap` is the most token positions
-    of one; `name` names the run in errors. The loss of a step is the mean over its units (examples, windows or words);
-    micro-batches add up to exactly that.
+    of one; `name` names the run in errors; `pause`: seconds a step takes longer, for tests. The loss of a step is the
+    mean over its units (examples, windows or words); micro-batches add up to exactly that.
     """
 
     def __init__(
@@ -122,6 +122,7 @@ class TrainingLoop:
         *,
         forward: Callable[..., Tensor] | None = None,
         dev_score: Callable[[], float] | None = None,
+        pause: float = 0.0,
     ) -> None:
         examples = training_subset(
             model.family.training_examples(encoded), settings.unique_fraction, settings.subset_seed
@@ -130,7 +131,7 @@ class TrainingLoop:
             raise UserError(f"{name}: the task has no training examples; choose another task or check its data")
         check_batch(settings.batch_size, len(examples), name, "it")
         self._model, self._settings, self._compute, self._cost = model, settings, compute, cost
-        self._name, self._dev_score = name, dev_score
+        self._name, self._dev_score, self._pause = name, dev_score, pause
         self._forward = forward or model.encoder
         self._feed = Feed(model.family, encoded, model.encoder.pad_id, cap)
         self._examples, self._lengths = examples, example_lengths(encoded)[examples]
@@ -157,6 +158,7 @@ class TrainingLoop:
             while (done := self.realised.total.steps) < self._settings.schedule.steps:
                 started = time.perf_counter()
                 self._advance(next(steps))
+                time.sleep(self._pause)
                 done += 1
                 self._check(done)
                 total = self.realised.total
