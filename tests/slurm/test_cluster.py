@@ -1,4 +1,4 @@
-"""`snakemake --profile slurm` on a real cluster of two nodes: what is asked for, what comes out, and what it survives."""
+"""`snakemake --profile slurm` on a real cluster of two nodes: what is asked for, what comes out, what it survives."""
 
 from __future__ import annotations
 
