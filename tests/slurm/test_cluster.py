@@ -28,6 +28,7 @@ QUICK = (
 """No accounting here, and no need to spare a controller: a site's polling is in the profile."""
 LONG_STEPS = 60
 LONG_RUNS = {task: f"results/tiny/intermediate/{task}/x1/seed1/manifest.json" for task in ("cldr_choice", "cldr_qa")}
+Longer = tuple[dict[str, Any], dict[str, str]]
 ON_THE_CLUSTER = {"train_intermediate": 2, "train_target": 3, "predict_cell": 6}
 
 
@@ -108,7 +109,7 @@ def asked_for(workspace: Workspace) -> set[tuple[str, str, str]]:
 
 
 @pytest.fixture(scope="module")
-def longer(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, str]]:
+def longer(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Longer:
     """Settings with longer intermediate runs that save often, and sha256 of the weights they come to undisturbed."""
     root = Path(finished.settings["data"]["root"])
     settings = tiny_study(
@@ -173,7 +174,7 @@ def test_a_study_comes_out_as_it_does_on_one_machine(cluster: Cluster, finished:
     assert workspace.plan(*PROFILE) == {}
 
 
-def test_a_node_that_dies(cluster: Cluster, copied: Workspace, longer) -> None:
+def test_a_node_that_dies(cluster: Cluster, copied: Workspace, longer: Longer) -> None:
     settings, undisturbed = longer
     copied.write_study(settings)
     process = copied.start(*command(*LONG_RUNS.values()), **slowed(0.4))
@@ -196,27 +197,26 @@ def test_a_node_that_dies(cluster: Cluster, copied: Workspace, longer) -> None:
     assert weights(copied) == undisturbed
 
 
-def test_time_limit(cluster: Cluster, copied: Workspace, longer) -> None:
-    """Told to save before its limit, or killed at it: both go on, with more time."""
-    settings, undisturbed = longer
-    copied.write_study(settings)
-    # SLURM looks at limits every half minute: the one is told so 25 to 55 s in, the other ends 60 to 90 s in.
+@pytest.fixture(scope="module")
+def limited(
+    cluster: Cluster, finished: Finished, longer: Longer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Workspace, subprocess.Popen[str]]]:
+    """Two runs whose first time limit is too short, under way while other tests run.
+
+    SLURM looks at limits every half minute: the one is told to stop 25 to 55 s in, the other ends 60 to 90 s in.
+    """
+    workspace = finished.workspace.copy(tmp_path_factory.mktemp("limited") / "work")
+    workspace.write_study(longer[0])
     signal = "'--signal=TERM@5' if wildcards.inter == 'cldr_choice' else ''"
     sizes = (f"train_intermediate:slurm_extra={signal}", "train_intermediate:runtime=1 if attempt == 1 else 10")
-    ended = copied.snakemake(*command(*LONG_RUNS.values(), "--set-resources", *sizes), **slowed(1.6))
-    assert ended.code == 0, ended.output
-    for task, first_state in (("cldr_choice", "FAILED"), ("cldr_qa", "TIMEOUT")):
-        first, *rest = of_task(copied, cluster, task)
-        assert (first.state, first.fields["TimeLimit"]) == (first_state, "00:01:00")
-        assert [(job.state, job.fields["TimeLimit"]) for job in rest] == [("COMPLETED", "00:10:00")]
-        gone_on = re.search(r"^goes on after step (\d+)$", log(copied, task), re.MULTILINE)
-        assert gone_on is not None
-        assert 0 < int(gone_on[1]) < LONG_STEPS
-    assert "stopped by SIGTERM" in ended.output
-    assert weights(copied) == undisturbed
+    process = workspace.start(*command(*LONG_RUNS.values(), "--set-resources", *sizes), **slowed(1.6))
+    yield workspace, process
+    process.kill()
+    process.communicate()
 
 
-def test_a_cancelled_job_and_a_killed_snakemake(cluster: Cluster, copied: Workspace, longer) -> None:
+@pytest.mark.usefixtures("limited")
+def test_a_cancelled_job_and_a_killed_snakemake(cluster: Cluster, copied: Workspace, longer: Longer) -> None:
     settings, undisturbed = longer
     copied.write_study(settings)
     process = copied.start(*command(*LONG_RUNS.values()), **slowed(0.5))
@@ -253,17 +253,14 @@ def cells_of(scores: Path) -> set[tuple[str, str]]:
     return set(pl.read_parquet(scores).select("target", "intermediate").iter_rows())
 
 
-def failing(name: str) -> Iterator[tuple[str, str]]:
-    yield from (("XLIFT_TEST_HOOKS", "1"), ("XLIFT_TEST_FAIL", name))
-
-
+@pytest.mark.usefixtures("limited")
 def test_one_cell_that_always_fails(cluster: Cluster, copied: Workspace, finished: Finished) -> None:
     root = Path(finished.settings["data"]["root"])
     changed = {"cldr_kind": {"learning_rate": 0.0017}}
     copied.write_study(tiny_study(root, targets=finished.settings["targets"], recipes=changed))
     fails = "target/cldr_kind/cldr_qa/x1/seed1"
     page = sha256_of(copied.results() / "report" / "index.html")
-    ended = copied.snakemake(*command("--retries", "1"), **dict(failing(fails)))
+    ended = copied.snakemake(*command("--retries", "1"), XLIFT_TEST_HOOKS="1", XLIFT_TEST_FAIL=fails)
     assert ended.code != 0
     assert f"results/tiny/{fails}/manifest.json: fails because XLIFT_TEST_FAIL is set" in ended.output
     counts = Counter(job.state for job in of(copied, cluster))
@@ -282,3 +279,19 @@ def test_one_cell_that_always_fails(cluster: Cluster, copied: Workspace, finishe
     text = (available / "index.html").read_text(encoding="utf-8")
     assert "1 cell missing or partial" in text
     assert copied.plan("report_available") == {}
+
+
+def test_time_limit(cluster: Cluster, longer: Longer, limited: tuple[Workspace, subprocess.Popen[str]]) -> None:
+    """Told to save before its limit, or killed at it: both go on, with more time."""
+    workspace, process = limited
+    ended = end(process)
+    assert ended.code == 0, ended.output
+    for task, first_state in (("cldr_choice", "FAILED"), ("cldr_qa", "TIMEOUT")):
+        first, *rest = of_task(workspace, cluster, task)
+        assert (first.state, first.fields["TimeLimit"]) == (first_state, "00:01:00")
+        assert [(job.state, job.fields["TimeLimit"]) for job in rest] == [("COMPLETED", "00:10:00")]
+        gone_on = re.search(r"^goes on after step (\d+)$", log(workspace, task), re.MULTILINE)
+        assert gone_on is not None
+        assert 0 < int(gone_on[1]) < LONG_STEPS
+    assert "stopped by SIGTERM" in ended.output
+    assert weights(workspace) == longer[1]

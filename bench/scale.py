@@ -1,4 +1,4 @@
-"""How many jobs an hour go through `--profile slurm`: `cluster.py [jobs]`, 2,000 by default; rewrites bench/cluster.json.
+"""How many jobs a minute `--profile slurm` gets through: `scale.py [jobs]`, 2,000 by default; rewrites scale.json.
 
 Starts the tests' SLURM cluster on this machine (root, Debian's slurm-wlm; an idle machine) and sends a study through it
 whose training and predictions sleep for 0.1 s instead, by the hook XLIFT_TEST_INSTEAD. What is left is what a job costs
@@ -22,13 +22,13 @@ from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "slurm"), str(ROOT / "tests" / "workflow")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "slurm"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "workflow"))
 
 from cluster import Cluster, ClusterJob, run, why_not
 from harness import MODEL_ID, STUDY_FILE, Workspace, tiny_study, write_tiny_bert
 
-OUT = ROOT / "bench" / "cluster.json"
+OUT = Path(__file__).parent / "scale.json"
 A_SEED = 5
 """Cluster jobs a seed: one intermediate run, two target runs, two predictions."""
 SLEEP = "0.1"
