@@ -220,9 +220,9 @@ def limited(
 def test_a_cancelled_job_and_a_killed_snakemake(cluster: Cluster, copied: Workspace, longer: Longer) -> None:
     settings, undisturbed = longer
     copied.write_study(settings)
-    shutil.rmtree(
-        copied.folder / ".snakemake" / "metadata"
-    )  # as if nothing had been trained with other settings before
+    # As if nothing had been trained with other settings before.
+    shutil.rmtree(copied.results() / "intermediate")
+    shutil.rmtree(copied.folder / ".snakemake" / "metadata")
     process = copied.start(*command(*LONG_RUNS.values()), **slowed(0.5))
     wait_for_steps(process, copied, *LONG_RUNS)
     run("scancel", of_task(copied, cluster, "cldr_choice")[0].id)
