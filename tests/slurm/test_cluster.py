@@ -204,13 +204,16 @@ def limited(
 ) -> Iterator[tuple[Workspace, subprocess.Popen[str]]]:
     """Two runs whose first time limit is too short, under way while other tests run.
 
-    SLURM looks at limits every half minute: the one is told to stop 25 to 55 s in, the other ends 60 to 90 s in.
+    SLURM looks at limits every half minute: the one is told to stop 85 to 115 s in, the other ends 60 to 90 s in.
     """
     workspace = finished.workspace.copy(tmp_path_factory.mktemp("limited") / "work")
     workspace.write_study(longer[0])
-    signal = "'--signal=TERM@5' if wildcards.inter == 'cldr_choice' else ''"
-    sizes = (f"train_intermediate:slurm_extra={signal}", "train_intermediate:runtime=1 if attempt == 1 else 10")
-    process = workspace.start(*command(*LONG_RUNS.values(), "--set-resources", *sizes), **slowed(1.6))
+    told = "wildcards.inter == 'cldr_choice'"
+    sizes = (
+        f"train_intermediate:slurm_extra='--signal=TERM@5' if {told} else ''",
+        f"train_intermediate:runtime=10 if attempt > 1 else 2 if {told} else 1",
+    )
+    process = workspace.start(*command(*LONG_RUNS.values(), "--set-resources", *sizes), **slowed(2))
     yield workspace, process
     process.kill()
     process.communicate()
@@ -291,9 +294,9 @@ def test_time_limit(cluster: Cluster, longer: Longer, limited: tuple[Workspace, 
     workspace, process = limited
     ended = end(process)
     assert ended.code == 0, ended.output
-    for task, first_state in (("cldr_choice", "FAILED"), ("cldr_qa", "TIMEOUT")):
+    for task, state, limit in (("cldr_choice", "FAILED", "00:02:00"), ("cldr_qa", "TIMEOUT", "00:01:00")):
         first, *rest = of_task(workspace, cluster, task)
-        assert (first.state, first.fields["TimeLimit"]) == (first_state, "00:01:00")
+        assert (first.state, first.fields["TimeLimit"]) == (state, limit)
         assert [(job.state, job.fields["TimeLimit"]) for job in rest] == [("COMPLETED", "00:10:00")]
         gone_on = re.search(r"^goes on after step (\d+)$", log(workspace, task), re.MULTILINE)
         assert gone_on is not None
