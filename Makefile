@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Package index to take torch from, such as PyTorch's CPU index; empty is pip's own.
 TORCH_INDEX ?=
 
-.PHONY: demo test lint format lock reference bench simulate reliability clean
+.PHONY: demo test test-slurm lint format lock reference bench simulate reliability clean
 
 $(INSTALLED): envs/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -25,6 +25,11 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# A real SLURM cluster on this machine, as root on Debian; skipped elsewhere, with the reason.
+test-slurm: $(INSTALLED)
+	@tests/slurm/install
+	$(BIN)/python -m pytest tests/slurm
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check src tests bench workflow/scripts envs

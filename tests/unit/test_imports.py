@@ -16,8 +16,8 @@ PACKAGE = SRC / "xlift"
 # A module imports from earlier lines only, or from its own package.
 ORDER = (
     ("errors",),
-    ("artifacts",),
-    ("download",),
+    ("artifacts", "gpu_slots"),
+    ("download", "hooks"),
     ("catalog", "languages"),
     ("blocks",),
     ("budgets",),

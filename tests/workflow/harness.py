@@ -61,6 +61,7 @@ class Workspace:
                 shutil.copytree(source, folder / part)
             else:
                 shutil.copy2(source, folder / part)
+        (folder / "slurm").symlink_to("profiles/slurm")
 
     def copy(self, folder: Path) -> Workspace:
         """The same workspace in another place: results, Snakemake's records and all times of modification."""

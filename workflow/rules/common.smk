@@ -22,6 +22,7 @@ from xlift.grid import (
     runs_specification,
 )
 from xlift.languages import load_languages
+from xlift.planning.requests import Requests, partition_device
 from xlift.study import check_paths, parse_study, read_yaml, typed_overrides
 
 # `--config` leaves the entries of lists and mappings as text.
@@ -43,6 +44,7 @@ try:
     study_levels(STUDY, load_languages(Path("config/languages.csv")))
     # Once there are scores, the plan of the analysis is the one that is there, whatever the settings are now.
     PLAN = plan_to_write(plan_specification(GRID), Path("results") / STUDY.study)
+    REQUESTS = Requests(GRID, Path("results"), partition_device(workflow))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -277,6 +279,24 @@ def target_manifests_of_tokens():
     ]
 
 
+def predictions_at_hand(wildcards):
+    """Predictions that are there and of these very settings."""
+    return [
+        path
+        for cell in GRID.cells
+        for path in run_files(
+            "results/{study}/predictions/{target}/{inter}/{budget}/seed{seed}.parquet",
+            [cell],
+        )
+        if holds(Path(path), GRID.stamp("predict", cell).fingerprint)
+    ]
+
+
 @told
 def memory_of_training(wildcards, attempt):
-    return 3000 * attempt
+    return REQUESTS.memory_mb(attempt)
+
+
+def minutes_of(kind, job_of):
+    """Minutes that a training or prediction job asks for: what its run or cell is planned to take, and more again."""
+    return lambda wildcards, attempt: REQUESTS.minutes(kind, job_of(wildcards), attempt)

@@ -1,3 +1,8 @@
+localrules:
+    prepare_data,
+    encode_task,
+
+
 rule prepare_data:
     output:
         examples="results/{study}/data/{task}.parquet",

@@ -1,3 +1,7 @@
+localrules:
+    prepare_encoder,
+
+
 rule prepare_encoder:
     output:
         manifest="results/{study}/encoder/manifest.json",

@@ -20,7 +20,9 @@ rule train_trunk:
         "../../envs/xlift.yaml"
     threads: STUDY.training.threads
     resources:
+        gpu=1,
         mem_mb=memory_of_training,
+        runtime=minutes_of("train_trunk", run_of),
     params:
         specification=text_of(trunk_stamp),
         execution=execution,
@@ -49,7 +51,9 @@ rule train_intermediate:
         "../../envs/xlift.yaml"
     threads: STUDY.training.threads
     resources:
+        gpu=1,
         mem_mb=memory_of_training,
+        runtime=minutes_of("train_intermediate", run_of),
     params:
         specification=text_of(intermediate_stamp),
         execution=execution,

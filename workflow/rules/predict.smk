@@ -18,7 +18,9 @@ rule predict_cell:
         "../../envs/xlift.yaml"
     threads: STUDY.training.threads
     resources:
+        gpu=1,
         mem_mb=memory_of_training,
+        runtime=minutes_of("predict_cell", cell_of),
     params:
         specification=text_of(prediction_stamp),
     script:

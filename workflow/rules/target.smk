@@ -19,7 +19,9 @@ rule train_target:
         "../../envs/xlift.yaml"
     threads: STUDY.training.threads
     resources:
+        gpu=1,
         mem_mb=memory_of_training,
+        runtime=minutes_of("train_target", cell_of),
     params:
         specification=text_of(target_stamp),
         execution=execution,

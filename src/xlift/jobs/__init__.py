@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import socket
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from xlift.errors import UserError
+from xlift.gpu_slots import VISIBLE, claim_gpu
 from xlift.jobs.faults import machine_fault
 
 
@@ -63,3 +66,19 @@ def _closing(stream: TextIO) -> Iterator[None]:
     finally:
         with suppress(OSError):
             stream.close()
+
+
+def start_computing() -> None:
+    """Begin a training or prediction job: no network, and a GPU of its own until it ends where no scheduler gave one.
+
+    Data and encoder were prepared by local rules, so that nothing here has a reason to look for a hub. To be called
+    before torch is imported. Says in the log where the job runs, where that is not simply here.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    claimed = claim_gpu()
+    job = os.environ.get("SLURM_JOB_ID")
+    if claimed is not None or job is not None:
+        where = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        gpu = os.environ.get(VISIBLE)
+        of_job = "" if job is None else f", SLURM job {job}"
+        print(f"runs on {where}{of_job}, {f'GPU {gpu}' if gpu else 'no GPU'}", flush=True)

@@ -92,18 +92,21 @@ def score_cells(specification: Specification, settings: dict[str, Any], scores: 
         table.write_parquet(temporary, metadata={"fingerprint": fingerprint(specification)})
 
 
-def score_available(grid: Grid, folder: Path, workers: int = 1) -> tuple[pl.DataFrame, list[Cell]]:
+def score_available(
+    grid: Grid, folder: Path, workers: int = 1, cells: Sequence[Cell] | None = None
+) -> tuple[pl.DataFrame, list[Cell]]:
     """Scores of the cells that have been predicted, one row a (cell, language, metric), and the cells that have not.
 
-    Scores what is not scored yet, on up to `workers` processes; the result does not depend on their number.
+    Of `cells` only, if given. Scores what is not scored yet, on up to `workers` processes; the result does not depend
+    on their number.
 
     Raises:
         UserError: predictions are of other settings or damaged; the first such cell is named, all others are scored.
     """
     started = time.monotonic()
-    files = {cell: CellFiles.of(grid, cell, folder) for cell in grid.cells}
+    files = {cell: CellFiles.of(grid, cell, folder) for cell in (grid.cells if cells is None else cells)}
     missing = [cell for cell, paths in files.items() if not Path(paths.predictions).exists()]
-    there = [cell for cell in grid.cells if cell not in set(missing)]
+    there = [cell for cell in files if cell not in set(missing)]
     found = {cell: files[cell].current_scores(grid.stamp("score", cell).fingerprint) for cell in there}
     stale = [cell for cell, table in found.items() if table is None]
     _score([(grid.score_specification(cell), files[cell]) for cell in stale], workers)

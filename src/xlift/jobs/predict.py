@@ -8,6 +8,7 @@ from typing import Any
 from xlift.artifacts import fingerprint, publishing, read_manifest, verified
 from xlift.catalog import task_of
 from xlift.encoder.adapt import Trainable
+from xlift.hooks import recorded
 from xlift.jobs.prepare import checked_encoder, checked_examples, checked_tokens, encoder_sha256
 from xlift.predict import predict_cell
 from xlift.tasks.encoded import TOKENS, Encoded
@@ -42,4 +43,4 @@ def predict_job(
     frame = predict_cell(task, specification, folder, tokens, data, weights, trainable, chosen)
     out = Path(predictions)
     with publishing(out) as temporary:
-        frame.write_parquet(temporary, metadata={"fingerprint": fingerprint(specification)})
+        frame.write_parquet(temporary, metadata={"fingerprint": fingerprint(specification), **recorded()})

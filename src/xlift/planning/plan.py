@@ -90,7 +90,7 @@ def make_plan(grid: Grid, results: Path, workers: int, device: str | None) -> Pl
         more = read_evidence(results, others)
         evidence = Evidence(more.runs, (*evidence.jobs, *more.jobs), (*evidence.tokens, *more.tokens), more.scorings)
         source = f"results of {', '.join(others)}"
-    shape, about_shape = _shape(grid, results)
+    shape, about_shape = encoder_shape(grid, results)
     chosen, rate, about_rate = chosen_device(evidence, device)
     model = CostModel(grid, evidence, shape, chosen, rate)
     jobs = study_jobs(grid, results)
@@ -130,7 +130,7 @@ def trunk_ratio(grid: Grid) -> float:
     return (trunks + branches) / independent
 
 
-def _shape(grid: Grid, results: Path) -> tuple[EncoderShape, list[str]]:
+def encoder_shape(grid: Grid, results: Path) -> tuple[EncoderShape, list[str]]:
     """Sizes of the study's encoder: prepared, packaged or in the folder of hub repositories, else assumed."""
     study = grid.study
     folders = [results / study.study / "encoder"]

@@ -86,8 +86,9 @@ class TrainingLoop:
     """One run: `run` trains to the end of its last stage; `state` and `restore` carry it over to another process.
 
     `head` holds the heads of all parts. `cap` is the most token positions of one forward and backward pass; `name`
-    names the run in errors. The loss of a step is the mean over its units (examples, windows or words); micro-batches
-    add up to exactly that. A stage begins with the optimiser as at a run's first step.
+    names the run in errors; `pause`: seconds a step takes longer, for tests. The loss of a step is the mean over its
+    units (examples, windows or words); micro-batches add up to exactly that. A stage begins with the optimiser as at a
+    run's first step.
     """
 
     def __init__(
@@ -101,9 +102,10 @@ class TrainingLoop:
         *,
         forward: Callable[..., Tensor] | None = None,
         dev_score: Callable[[], float] | None = None,
+        pause: float = 0.0,
     ) -> None:
         self._encoder, self._head, self._compute = encoder, head, compute
-        self._name, self._dev_score = name, dev_score
+        self._name, self._dev_score, self._pause = name, dev_score, pause
         self._forward = forward or encoder
         self._courses = courses(stages, encoder.pad_id, cap, name)
         self._parts: list[Part] = [part for stage in stages for part in stage.parts]
@@ -133,6 +135,7 @@ class TrainingLoop:
             while (done := self.realised.total.steps) < self._ends:
                 started = time.perf_counter()
                 self._advance(next(steps))
+                time.sleep(self._pause)
                 done += 1
                 self._check(done)
                 total = self.realised.total

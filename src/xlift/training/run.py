@@ -23,6 +23,7 @@ from xlift.compute import Compute, choose_compute
 from xlift.encoder.adapt import Trainable, trained_state
 from xlift.encoder.model import read_config
 from xlift.errors import UserError
+from xlift.hooks import recorded, step_pause
 from xlift.metrics import score_predictions
 from xlift.predict import predict_split
 from xlift.tasks.encoded import Encoded
@@ -81,6 +82,7 @@ def train_run(
         run,
         forward=torch.compile(built.encoder, dynamic=True) if execution.compile else None,
         dev_score=(lambda: float(dev()["score"])) if specification["select"] == "best_dev" else None,
+        pause=step_pause(),
     )
     states = None
     if inputs.state is not None:
@@ -299,6 +301,6 @@ def manifest_facts(
 
 
 def recorded_versions() -> dict[str, str]:
-    """Versions of the libraries that decide results."""
+    """Versions of the libraries that decide results, and any test hooks."""
     libraries = {name: importlib.metadata.version(name) for name in RECORDED_VERSIONS}
-    return {"python": platform.python_version(), **libraries}
+    return {"python": platform.python_version(), **libraries, **recorded()}

@@ -1,0 +1,74 @@
+"""The page of what is there, where some cells of a study are missing: scores, gains and contrasts of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xlift.artifacts import MANIFEST, holds, publishing
+from xlift.errors import UserError
+from xlift.grid import Grid, place
+from xlift.jobs.cells import CellFiles, score_available
+from xlift.jobs.report import estimate, render
+from xlift.jobs.score import collect_runs
+from xlift.runs import Cell, Intermediate
+from xlift.study import parse_study
+
+
+def report_available(
+    page: Mapping[str, Any],
+    settings: dict[str, Any],
+    languages: str,
+    encoded: Sequence[str],
+    plan: str,
+    outputs: Mapping[str, str],
+    workers: int = 1,
+) -> None:
+    """Score the cells whose predictions are there, and write tables and page of them; the page names the others.
+
+    Args:
+        page: what the page of the whole study is given; `analysis` in it are the contrasts' settings.
+        settings: the study file's, from which its grid is made again.
+        outputs: paths of `scores`, `runs`, `gains`, `contrasts` and `page`; the results are in the folder above.
+    """
+    grid = Grid(parse_study(settings, "the study"), "the study")
+    folder = Path(outputs["scores"]).parent.parent
+    present = [cell for cell in grid.cells if is_present(grid, cell, folder)]
+    if not present:
+        raise UserError(f"study {grid.study.study}: no cell has predictions yet; run the workflow first")
+    table, _ = score_available(grid, folder, workers, present)
+    with publishing(Path(outputs["scores"])) as temporary:
+        table.write_parquet(temporary)
+    runs = finished_runs(grid, folder)
+    if not any(runs.values()):
+        raise UserError(f"study {grid.study.study}: no run is finished yet; run the workflow first")
+    places = {kind: [where for where, _ in found] for kind, found in runs.items()}
+    collect_runs(places, {kind: [path for _, path in found] for kind, found in runs.items()}, outputs["runs"])
+    estimate(page["analysis"], outputs["scores"], languages, encoded, outputs["gains"], outputs["contrasts"])
+    tables = {name: outputs[name] for name in ("scores", "gains", "contrasts", "runs")}
+    render(dict(page), tables, languages, plan, outputs["page"])
+
+
+def is_present(grid: Grid, cell: Cell, folder: Path) -> bool:
+    """Whether a cell's predictions are there, made for this study's settings, and the manifests that scores quote."""
+    files = CellFiles.of(grid, cell, folder)
+    manifests = [path for path in (files.intermediate, files.target) if path is not None]
+    made = holds(Path(files.predictions), grid.stamp("predict", cell).fingerprint)
+    return made and all(Path(path).exists() for path in manifests)
+
+
+def finished_runs(grid: Grid, folder: Path) -> dict[str, list[tuple[list[Any], str]]]:
+    """Every training run that is there, by kind: its place in the grid and its manifest's path."""
+    found: dict[str, list[tuple[list[Any], str]]] = {"trunks": [], "intermediates": [], "targets": []}
+    jobs: list[tuple[str, str, str | None, Intermediate, Intermediate | Cell]] = [
+        *(("trunks", "trunk", None, run, run) for run in grid.segments),
+        *(("intermediates", "intermediate", None, run, run) for run in grid.intermediates),
+        *(("targets", "target", cell.target, cell.intermediate, cell) for cell in grid.target_runs()),
+    ]
+    for group, kind, target, run, job in jobs:
+        path = "{inter}/{budget}/seed{seed}".format(**run.wildcards)
+        manifest = folder / kind / (target or "") / path / MANIFEST
+        if holds(manifest, grid.stamp(kind, job).fingerprint):
+            found[group].append((list(place(target, run)), str(manifest)))
+    return found
