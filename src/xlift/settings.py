@@ -204,8 +204,8 @@ class Data(Block):
     )
     folders: dict[str, Annotated[str, Field(min_length=1)]] = Field(
         default_factory=dict,
-        description="Folders of data that no hub has, by name (`ccg`, `lareqa`, `mewslix`, `bucc2018`: see docs/data.md); "
-        "unset: `local/<name>` of `root`, where there is one.",
+        description="Folders of data that no hub has, by name (`ccg`, `lareqa`, `mewslix`, `bucc2018`: see "
+        "docs/data.md); unset: `local/<name>` of `root`, where there is one.",
     )
     score_on: Literal["test", "validation"] = Field(
         "test",
