@@ -234,13 +234,8 @@ class Data(Block):
     )
     folders: dict[str, Annotated[str, Field(min_length=1)]] = Field(
         default_factory=dict,
-<<<<<<< HEAD
         description="Folders of data that no hub has, by name (`ccg`, `lareqa`, `mewslix`, `bucc2018`; docs/data.md "
         "says what is in them); unset: `local/<name>` of `root`, where there is one.",
-=======
-        description="Folders of data that no hub has, by name (`ccg`, `lareqa`, `mewslix`, `bucc2018`: see "
-        "docs/data.md); unset: `local/<name>` of `root`, where there is one.",
->>>>>>> readers
     )
     score_on: Literal["test", "validation"] = Field(
         "test",
