@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xlift.artifacts import MANIFEST, holds
+import polars as pl
+
+from xlift.artifacts import holds, publishing
+from xlift.contrasts.gains import SCORE_KEY
 from xlift.errors import UserError
 from xlift.jobs.report import estimate, render
-from xlift.jobs.score import collect_runs, collect_scores, score_cell
+from xlift.jobs.score import collect_runs, read_table, score_cell
 
 
 def report_available(
@@ -48,7 +51,7 @@ def is_present(cell: Mapping[str, Any]) -> bool:
     """Whether a cell's predictions are there, made for this study's settings, and the manifests that scores quote."""
     manifests = [cell[name] for name in ("intermediate", "target") if cell[name] is not None]
     made = holds(Path(cell["predictions"]), cell["specification"]["predictions"])
-    return made and all(Path(path).name == MANIFEST and Path(path).exists() for path in manifests)
+    return made and all(Path(path).exists() for path in manifests)
 
 
 def score_present(cells: Sequence[Mapping[str, Any]], scores: str) -> None:
@@ -58,4 +61,6 @@ def score_present(cells: Sequence[Mapping[str, Any]], scores: str) -> None:
         paths = [str(Path(folder) / f"{index}.parquet") for index in range(len(cells))]
         for cell, path in zip(cells, paths, strict=True):
             score_cell(cell["specification"], cell["predictions"], cell["intermediate"], cell["target"], path)
-        collect_scores(paths, scores)
+        table = pl.concat([read_table(Path(path)) for path in paths]).sort(SCORE_KEY)
+    with publishing(Path(scores)) as temporary:
+        table.write_parquet(temporary)
