@@ -231,10 +231,10 @@ def test_a_cancelled_job_and_a_killed_snakemake(cluster: Cluster, copied: Worksp
     run("scancel", of_task(copied, cluster, "cldr_choice")[0].id)
     # Run again from where it was, while the other one ends.
     wait_for(lambda: "goes on after" in log(copied, "cldr_choice"), 120, "the cancelled job is not run again")
-    wait_for((copied.folder / LONG_RUNS["cldr_qa"]).exists, 120, "the other job does not end")
+    wait_for(lambda: of_task(copied, cluster, "cldr_qa")[-1].state == "COMPLETED", 120, "the other job does not end")
+    process.kill()
     cancelled, again = of_task(copied, cluster, "cldr_choice")
     assert (cancelled.state, again.state) == ("CANCELLED", "RUNNING")
-    process.kill()
     process.communicate(timeout=60)
 
     # What it had submitted runs on without it: docs/cluster.md says how to end that.
