@@ -6,25 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
 from xlift.artifacts import MANIFEST, holds, publishing
-=======
-import polars as pl
-
-from xlift.artifacts import holds, publishing
-from xlift.contrasts.gains import SCORE_KEY
->>>>>>> slurm
 from xlift.errors import UserError
 from xlift.grid import Grid, place
 from xlift.jobs.cells import CellFiles, score_available
 from xlift.jobs.report import estimate, render
-<<<<<<< HEAD
 from xlift.jobs.score import collect_runs
 from xlift.runs import Cell, Intermediate
 from xlift.study import parse_study
-=======
-from xlift.jobs.score import collect_runs, read_table, score_cell
->>>>>>> slurm
 
 
 def report_available(
@@ -63,7 +52,6 @@ def report_available(
 
 def is_present(grid: Grid, cell: Cell, folder: Path) -> bool:
     """Whether a cell's predictions are there, made for this study's settings, and the manifests that scores quote."""
-<<<<<<< HEAD
     files = CellFiles.of(grid, cell, folder)
     manifests = [path for path in (files.intermediate, files.target) if path is not None]
     made = holds(Path(files.predictions), grid.stamp("predict", cell).fingerprint)
@@ -84,20 +72,3 @@ def finished_runs(grid: Grid, folder: Path) -> dict[str, list[tuple[list[Any], s
         if holds(manifest, grid.stamp(kind, job).fingerprint):
             found[group].append((list(place(target, run)), str(manifest)))
     return found
-=======
-    manifests = [cell[name] for name in ("intermediate", "target") if cell[name] is not None]
-    made = holds(Path(cell["predictions"]), cell["specification"]["predictions"])
-    return made and all(Path(path).exists() for path in manifests)
-
-
-def score_present(cells: Sequence[Mapping[str, Any]], scores: str) -> None:
-    """One table of the scores of some cells."""
-    Path(scores).parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=Path(scores).parent) as folder:
-        paths = [str(Path(folder) / f"{index}.parquet") for index in range(len(cells))]
-        for cell, path in zip(cells, paths, strict=True):
-            score_cell(cell["specification"], cell["predictions"], cell["intermediate"], cell["target"], path)
-        table = pl.concat([read_table(Path(path)) for path in paths]).sort(SCORE_KEY)
-    with publishing(Path(scores)) as temporary:
-        table.write_parquet(temporary)
->>>>>>> slurm
