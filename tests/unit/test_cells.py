@@ -10,7 +10,8 @@ import pytest
 
 from xlift.artifacts import fingerprint, holds, publish_json
 from xlift.errors import UserError
-from xlift.grid import STAGE_VERSIONS, Grid
+from xlift.example_sets import STAGE_VERSIONS
+from xlift.grid import Grid
 from xlift.jobs import cells as scoring
 from xlift.jobs.cells import CellFiles, score_available, score_cells
 from xlift.jobs.score import REALISED
@@ -149,7 +150,7 @@ def test_another_metric_version_scores_all_and_another_seed_one_seed(folder, mon
             predict(more, cell, folder)
     score_available(more, folder)
     assert scored(capsys) == "4 cells scored and 12 kept"
-    monkeypatch.setattr("xlift.grid.STAGE_VERSIONS", {**STAGE_VERSIONS, "score": 99})
+    monkeypatch.setitem(STAGE_VERSIONS, "score", 99)
     score_available(make(), folder)
     assert scored(capsys) == "12 cells scored and 0 kept"
 

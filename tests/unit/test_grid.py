@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from xlift import grid as grid_module
+from xlift import example_sets
 from xlift.artifacts import canonical_json, fingerprint
 from xlift.catalog import CATALOG
 from xlift.errors import UserError
+from xlift.example_sets import STAGE_VERSIONS, source_version
 from xlift.grid import (
     Grid,
     analysis_specification,
     as_param,
     report_specification,
-    source_version,
 )
 from xlift.runs import Cell, baseline
 from xlift.sources import cldr
@@ -277,15 +277,14 @@ def test_the_studys_name_is_in_scores_but_in_no_run():
 )
 def test_a_stages_version_repeats_it_and_what_follows(stage, expected, monkeypatch):
     before = everything(make())
-    versions = {**grid_module.STAGE_VERSIONS, stage: grid_module.STAGE_VERSIONS[stage] + 1}
-    monkeypatch.setattr(grid_module, "STAGE_VERSIONS", versions)
+    monkeypatch.setitem(STAGE_VERSIONS, stage, STAGE_VERSIONS[stage] + 1)
     after = everything(make())
     assert kinds({name for name in before if before[name] != after[name]}) == expected
 
 
 def test_a_new_reader_or_babel_repeats_the_data(monkeypatch):
     before = everything(make())
-    monkeypatch.setattr(grid_module, "source_version", lambda source: {"source": source, "reader": 99})
+    monkeypatch.setattr(example_sets, "source_version", lambda source: {"source": source, "reader": 99})
     after = everything(make())
     assert kinds({name for name in before if before[name] != after[name]}) == {
         "data",
