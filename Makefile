@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Package index to take torch from, such as PyTorch's CPU index; empty is pip's own.
 TORCH_INDEX ?=
 
-.PHONY: demo test test-slurm lint format lock reference bench simulate reliability clean
+.PHONY: demo test test-slurm dag lint format lock reference bench simulate reliability clean
 
 $(INSTALLED): envs/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -30,6 +30,10 @@ test: $(INSTALLED)
 test-slurm: $(INSTALLED)
 	@tests/slurm/install
 	$(BIN)/python -m pytest tests/slurm
+
+# Dry-runs of every study in config/ under two profiles: exactly these jobs?
+dag: $(INSTALLED)
+	$(BIN)/python -m pytest -q -s tests/workflow/test_dag.py -k "studies_plan or default_study"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check src tests bench workflow/scripts envs
