@@ -12,7 +12,7 @@ from engine import FULL, LORA, Engine
 from panx import read
 from peers import Measured, Peer
 
-RATE, LORA_RATE = 3e-4, 3e-3
+RATE, LORA_RATE = 5e-4, 5e-3
 WARMUP = 10
 BATCH = 32
 TRAIN, DEV, TEST = 1500, 1000, 200
