@@ -231,11 +231,6 @@ def published() -> dict:  # type: ignore[type-arg]
     return dict(json.loads((DOCS / simulation.JSON).read_text(encoding="utf-8")))
 
 
-def has_levels() -> bool:
-    """Whether the published results have the level contrast and the bootstrap."""
-    return any(record["estimand"] == LEVEL for record in published()["results"])
-
-
 def test_the_page_shows_the_published_results() -> None:
     page = (DOCS / simulation.PAGE).read_text(encoding="utf-8")
     assert simulation.with_tables(page, published()) == page, "docs/statistics.md is out of date: run `make simulate`"
@@ -276,16 +271,12 @@ def test_published_results_are_what_the_code_gives() -> None:
             for r in records
             if (r["spreads"], r["n_intermediates"], r["n_seeds"], r["beta"]) == key
         }
-        known = [name for name in again if has_levels() or name[0] != LEVEL]
-        assert {name: own[name] for name in known} == pytest.approx({name: again[name] for name in known}, abs=2e-5)
-        slow = ((point.n_crossed, CROSSED), (point.n_nested, NESTED), (point.n_bootstrap * has_levels(), BOOTSTRAP))
-        for number, estimator in slow:
+        assert {name: own[name] for name in again} == pytest.approx(again, abs=2e-5)
+        for number, estimator in ((point.n_crossed, CROSSED), (point.n_bootstrap, BOOTSTRAP), (point.n_nested, NESTED)):
             assert (number > 0) == ((BETA, estimator) in own)
 
 
 def test_the_published_level_contrast_holds_its_level_and_the_bootstrap_is_told_as_it_is() -> None:
-    if not has_levels():
-        pytest.skip("the published results are older than the level contrast and the bootstrap: run `make simulate`")
     records = published()["results"]
     levels = [record for record in records if (record["estimator"], record["estimand"]) == (TWO_WAY, LEVEL)]
     assert len(levels) == len(simulate.points())
