@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,57 +16,85 @@ ROLES = ("intermediate", "target")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0 on success, 1 with one sentence on standard error where the user has to act."""
-    parser = argparse.ArgumentParser(prog="xlift", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    answer = commands.add_parser("answer", help="print a finished study's answer and where its page is")
-    answer.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"))
-    check = commands.add_parser("check", help="check study files without running anything")
-    check.add_argument("configs", type=Path, nargs="+")
-    exporting = commands.add_parser(
-        "export", help="write predictions and labels as XTREME's public evaluation reads them"
-    )
-    exporting.add_argument("config", type=Path)
-    exporting.add_argument("cell", help="<target>/<inter>/<budget>/seed<k>, or <target> for all its cells")
-    plan = commands.add_parser("plan", help="print a study's budgets, jobs, and what they would cost, before they run")
-    plan.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"))
-    plan.add_argument("--workers", type=int, default=1, help="jobs at a time, such as GPUs or cores (default 1)")
-    plan.add_argument("--device", help="part of the name of a device that runs were on, or cpu, t4, v100, a100, h100")
-    plan.add_argument("--json", action="store_true", help="print all numbers as JSON")
-    run = commands.add_parser("run", help="check a study file, then run it with Snakemake; other options are handed on")
-    run.add_argument("config", type=Path)
-    power = commands.add_parser("power", help="print the smallest effects that a study's grid and larger ones detect")
-    power.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"))
-    tasks = commands.add_parser("tasks", help="list the tasks of the catalog, and a study's own where one is given")
-    tasks.add_argument("config", type=Path, nargs="?", help="a study file with `tasks`")
-    tasks.add_argument("--role", choices=ROLES, help="only intermediate or only target tasks")
-    tasks.add_argument("--json", action="store_true", help="print all that is declared as JSON")
-    reference = commands.add_parser("reference", help="write config/README.md, config/schema.json and docs/tasks.md")
-    reference.add_argument("folder", type=Path, nargs="?", default=Path("config"))
-    reference.add_argument("--docs", type=Path, default=Path("docs"), help="folder of tasks.md (default docs)")
+    parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "run":
         parser.error(f"unknown arguments: {' '.join(rest)}")
+    do: Mapping[str, Callable[[], None]] = {
+        "answer": lambda: print_answer(options.config),
+        "check": lambda: check_studies(options.configs),
+        "export": lambda: export(options.config, options.cell),
+        "plan": lambda: print_plan(options.config, options.workers, options.device, options.json),
+        "power": lambda: print_power(options.config),
+        "reference": lambda: write_reference(options.folder, options.docs),
+        "run": lambda: run_study(options.config, rest),
+        "status": lambda: print_status(options.config, options.watch),
+        "tasks": lambda: print_tasks(options.config, options.role, options.json),
+    }
     try:
-        if options.command == "answer":
-            print_answer(options.config)
-        elif options.command == "check":
-            check_studies(options.configs)
-        elif options.command == "export":
-            export(options.config, options.cell)
-        elif options.command == "plan":
-            print_plan(options.config, options.workers, options.device, options.json)
-        elif options.command == "run":
-            run_study(options.config, rest)
-        elif options.command == "power":
-            print_power(options.config)
-        elif options.command == "tasks":
-            print_tasks(options.config, options.role, options.json)
-        else:
-            write_reference(options.folder, options.docs)
+        do[options.command]()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xlift", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, explained: str, *, config: bool = True) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=explained)
+        if config:
+            found.add_argument("config", type=Path, nargs="?", default=Path("config/config.yaml"))
+        return found
+
+    command("answer", "print a finished study's answer and where its page is")
+    check = command("check", "check study files without running anything", config=False)
+    check.add_argument("configs", type=Path, nargs="+")
+    exporting = command("export", "write predictions and labels as XTREME's public evaluation reads them", config=False)
+    exporting.add_argument("config", type=Path)
+    exporting.add_argument("cell", help="<target>/<inter>/<budget>/seed<k>, or <target> for all its cells")
+    plan = command("plan", "print a study's budgets, jobs, and what they would cost, before they run")
+    plan.add_argument("--workers", type=int, default=1, help="jobs at a time, such as GPUs or cores (default 1)")
+    plan.add_argument("--device", help="part of the name of a device that runs were on, or cpu, t4, v100, a100, h100")
+    plan.add_argument("--json", action="store_true", help="print all numbers as JSON")
+    command("power", "print the smallest effects that a study's grid and larger ones detect")
+    reference = command("reference", "write config/README.md, config/schema.json and docs/tasks.md", config=False)
+    reference.add_argument("folder", type=Path, nargs="?", default=Path("config"))
+    reference.add_argument("--docs", type=Path, default=Path("docs"), help="folder of tasks.md (default docs)")
+    run = command("run", "check a study file, then run it with Snakemake; other options are handed on", config=False)
+    run.add_argument("config", type=Path)
+    status = command("status", "show which runs and cells are done, running, failed, or missing, and what to do")
+    status.add_argument("--watch", type=float, metavar="SECONDS", help="show it again and again, so many seconds apart")
+    tasks = command("tasks", "list the tasks of the catalog, and a study's own where one is given", config=False)
+    tasks.add_argument("config", type=Path, nargs="?", help="a study file with `tasks`")
+    tasks.add_argument("--role", choices=ROLES, help="only intermediate or only target tasks")
+    tasks.add_argument("--json", action="store_true", help="print all that is declared as JSON")
+    return parser
+
+
+def print_status(config: Path, every: float | None) -> None:
+    """Print where a study stands, once or every so many seconds until the study is done or Control-C."""
+    import time
+
+    from xlift.grid import Grid
+    from xlift.status import State, cell_state, status_lines, study_status
+    from xlift.study import load_study
+
+    if every is not None and not every > 0:
+        raise UserError(f"--watch {every:g}: is no number of seconds; give one above 0")
+    grid = Grid(load_study(config), str(config))
+    while True:
+        status = study_status(grid, Path("results"))
+        lines = status_lines(grid, status, f"snakemake --cores all --configfile {config}")
+        # Clear the terminal and go to its upper left corner.
+        print(lines if every is None else f"\033[2J\033[H{lines}", flush=True)
+        if every is None or all(cell_state(jobs) is State.DONE for jobs in status.cells.values()):
+            return
+        time.sleep(every)
 
 
 def print_answer(config: Path) -> None:

@@ -126,7 +126,7 @@ def test_contrast_settings(copied: Workspace, finished: Finished) -> None:
 
 def test_comments_in_scripts(copied: Workspace) -> None:
     scripts = sorted((copied.folder / "workflow" / "scripts").glob("*.py"))
-    assert len(scripts) == 10
+    assert len(scripts) == 11
     for script in scripts:
         script.write_text(script.read_text(encoding="utf-8") + "# A comment.\n", encoding="utf-8")
     assert copied.plan() == {}
