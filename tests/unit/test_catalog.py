@@ -147,7 +147,9 @@ def test_revisions_are_commits_or_the_converted_branch():
     revisions = {part.revision for task in REAL.values() for part in task.slices}
     assert revisions == {None, "refs/convert/parquet"}
     assert all(
-        "No commit is pinned" in task.provenance for task in REAL.values() if any(not part.in_folder for part in task.slices)
+        "No commit is pinned" in task.provenance
+        for task in REAL.values()
+        if any(not part.in_folder for part in task.slices)
     )
 
 

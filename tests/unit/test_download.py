@@ -73,7 +73,8 @@ def refused(match: str, *arguments) -> str:
     return str(caught.value)
 
 
-def test_503_twice_then_fine(hub, big, capsys):
+@pytest.mark.fault("a hub that answers 503 for a while")
+def test_503_twice_then_fine(hub, big, capsys, fault):
     hub.faults += [Fault("status", "/api/", times=2, value=503), Fault("status", "/resolve/", times=2, value=500)]
     assert train().height == 1
     said = capsys.readouterr().err
@@ -81,6 +82,7 @@ def test_503_twice_then_fine(hub, big, capsys):
     assert "again in 0.01 s" in said
     assert "again in 0.02 s" in said
     assert [fault.times for fault in hub.faults] == [0, 0]
+    fault.survives()
 
 
 def parquet(requests: list[Request]) -> list[int | None]:
@@ -89,13 +91,15 @@ def parquet(requests: list[Request]) -> list[int | None]:
 
 
 @pytest.mark.parametrize("kind", ["cut", "reset"])
-def test_a_broken_file_goes_on_where_it_broke(hub, big, kind):
+@pytest.mark.fault("a download that breaks off")
+def test_a_broken_file_goes_on_where_it_broke(hub, big, kind, fault):
     hub.faults.append(Fault(kind, ".parquet", value=70_000))
     expected = pl.read_parquet(next(big.rglob("*.parquet")))
     assert train().equals(expected)
     first, rest = parquet(hub.log)
     assert first is None
     assert rest == 70_000 if kind == "cut" else 0 <= rest <= 70_000  # a reset may lose what was on its way
+    fault.survives()
 
 
 def test_a_file_that_breaks_often_arrives_as_long_as_bytes_do(hub, big):
@@ -111,10 +115,12 @@ def test_errors_on_the_way_back_to_a_broken_file(hub, big):
     assert parquet(hub.log) == [None, 70_000, 70_000, 70_000]
 
 
-def test_a_stall_ends_in_a_timeout_and_the_rest_is_fetched(hub, big, capsys):
+@pytest.mark.fault("a download that hangs")
+def test_a_stall_ends_in_a_timeout_and_the_rest_is_fetched(hub, big, capsys, fault):
     hub.faults += [Fault("stall", ".parquet", value=1.5), Fault("stall", "/api/", value=1.5)]
     assert train().height == 1
     assert capsys.readouterr().err.count("download: ReadTimeout") == 2
+    fault.survives()
 
 
 def test_where_large_files_lie_is_no_ones_business(hub, big, capsys):
@@ -133,7 +139,8 @@ def test_content_that_is_not_what_the_hub_lists(hub, big):
     assert parquet(hub.log) == [None, None]
 
 
-def test_content_that_stays_wrong_is_refused_and_not_kept(hub, big):
+@pytest.mark.fault("a download with other contents than the hub lists")
+def test_content_that_stays_wrong_is_refused_and_not_kept(hub, big, fault):
     hub.faults.append(Fault("garbage", ".parquet", times=2))
     refused(
         r"org/pairs: .*train.parquet arrived with other content than the hub lists",
@@ -144,6 +151,7 @@ def test_content_that_stays_wrong_is_refused_and_not_kept(hub, big):
         None,
     )
     assert train().height == 1  # the next try begins afresh
+    fault.refuses()
 
 
 def test_a_file_that_is_listed_and_not_there(hub, big):
@@ -159,9 +167,11 @@ def test_a_hub_that_is_down(hub, big, status):
     assert hub.faults[0].times == 999 - 4
 
 
-def test_nobody_listens(hub, big, monkeypatch):
+@pytest.mark.fault("no network")
+def test_nobody_listens(hub, big, monkeypatch, fault):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     refused("cannot be downloaded and is not in the cache .ConnectError", NAME, "default", "train", None, None)
+    fault.refuses()
 
 
 def test_a_host_that_is_not_there_is_not_waited_for(hub, monkeypatch, capsys):
@@ -206,7 +216,8 @@ def test_waits_grow(monkeypatch, capsys):
         patience.pause(9, "HTTP 503", httpx2.URL("http://hub/file"))
 
 
-def test_what_was_read_once_needs_no_network(hub, big, monkeypatch):
+@pytest.mark.fault("no network, after a first preparation")
+def test_what_was_read_once_needs_no_network(hub, big, monkeypatch, fault):
     expected = read_split(NAME, "default", "train", None, None)
     asked = len(hub.log)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -218,6 +229,7 @@ def test_what_was_read_once_needs_no_network(hub, big, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     hub.faults.append(Fault("status", "/", times=999, value=503))
     assert read_split(NAME, "default", "train", None, None).source == expected.source
+    fault.survives()
 
 
 def test_no_more_is_asked_for_than_needed(hub):

@@ -45,8 +45,9 @@ def inputs(tiny_encoder, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("trainable", [LORA, FULL], ids=["lora", "full"])
 @pytest.mark.parametrize("step", [7, 12], ids=["on the way", "after the last step"])
+@pytest.mark.fault("SIGTERM or SIGINT in a training run")
 def test_a_run_told_to_stop_saves_and_goes_on_to_the_same_bytes(
-    number, trainable, step, inputs, tmp_path, monkeypatch, capsys
+    number, trainable, step, inputs, tmp_path, monkeypatch, capsys, fault
 ):
     given, changes = inputs("tagging"), {"trainable": dataclasses.asdict(trainable), "training__dropout": 0.2}
     whole = start_run("tagging", given, out_of(tmp_path / "whole"), **changes)
@@ -68,6 +69,7 @@ def test_a_run_told_to_stop_saves_and_goes_on_to_the_same_bytes(
     for fact in ("steps", "examples", "tokens", "padded_tokens", "flops", "final_loss", "dev", "job_steps"):
         assert found[fact] == whole[fact], fact
     assert not states(tmp_path / "stopped")
+    fault.survives()
 
 
 def _train(family: str, given: runs.Inputs, out: Path) -> None:
@@ -91,7 +93,8 @@ def server():
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
-def test_killed_at_random_points_and_started_again(family, inputs, tmp_path, server):
+@pytest.mark.fault("kill -9 of a training run, at a random point")
+def test_killed_at_random_points_and_started_again(family, inputs, tmp_path, server, fault):
     """Four kills a family, twenty in all, spread over the time that a run takes."""
     given, draw = inputs(family), random.Random(FAMILY_NAMES.index(family))
     reference = out_of(tmp_path / "whole")
@@ -124,9 +127,11 @@ def test_killed_at_random_points_and_started_again(family, inputs, tmp_path, ser
     assert process.exitcode == 0
     assert published(out) == published(reference)
     assert max(reached) > 0, "every kill came before the first state was saved"
+    fault.survives(4)
 
 
-def test_a_state_of_other_settings_or_a_damaged_one_is_not_used(inputs, tmp_path, monkeypatch, capsys):
+@pytest.mark.fault("a damaged or foreign state of a run in progress")
+def test_a_state_of_other_settings_or_a_damaged_one_is_not_used(inputs, tmp_path, monkeypatch, capsys, fault):
     given, out = inputs("classification"), out_of(tmp_path / "a")
 
     def stop(**changes) -> Path:
@@ -150,6 +155,7 @@ def test_a_state_of_other_settings_or_a_damaged_one_is_not_used(inputs, tmp_path
     again = start_run("classification", given, out)
     assert "is damaged, so the run does not go on from it" in capsys.readouterr().out
     assert again["files"] == reference["files"]
+    fault.refuses()
 
 
 def test_the_state_before_stays_until_the_next_is_whole(tmp_path, monkeypatch):

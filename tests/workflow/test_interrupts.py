@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from harness import SCORED, Finished, Workspace, tiny_study
 
+from faults import Fault
 from xlift.artifacts import sha256_of
 
 DAMAGED = "intermediate/cldr_qa/x1/seed1"
@@ -48,7 +50,8 @@ def refusal(log: Path) -> str:
     return lines[0]
 
 
-def test_one_failing_cell_leaves_the_others_alone(copied: Workspace) -> None:
+@pytest.mark.fault("one cell that fails")
+def test_one_failing_cell_leaves_the_others_alone(copied: Workspace, fault: Fault) -> None:
     cells = [f"cldr_retrieval/{run}" for run in ("none/x0/seed1", "cldr_choice/x1/seed1", "cldr_qa/x1/seed1")]
     finished = {cell: sha256_of(copied.results() / "scores" / f"{cell}.parquet") for cell in cells}
     forget(copied, *cells)
@@ -82,13 +85,15 @@ def test_one_failing_cell_leaves_the_others_alone(copied: Workspace) -> None:
     assert ended.jobs == {"predict_cell": 1, **SCORED}
     assert {cell: sha256_of(copied.results() / "scores" / f"{cell}.parquet") for cell in cells} == finished
     assert copied.plan() == {}
+    fault.survives()
 
 
 @pytest.mark.parametrize(
     "name",
     ["encoder/model.safetensors", "encoded/cldr_retrieval/length64/tokens.safetensors", "data/cldr_retrieval.parquet"],
 )
-def test_truncated_inputs_are_refused(copied: Workspace, name: str) -> None:
+@pytest.mark.fault("a truncated encoder, token file or data file")
+def test_truncated_inputs_are_refused(copied: Workspace, name: str, fault: Fault) -> None:
     cell = "cldr_retrieval/none/x0/seed1"
     forget(copied, cell)
     expected, found = truncate(copied.results() / name)
@@ -99,10 +104,12 @@ def test_truncated_inputs_are_refused(copied: Workspace, name: str) -> None:
         assert part in said
     assert said in ended.output
     assert not (copied.results() / "predictions" / f"{cell}.parquet").exists()
+    fault.refuses()
 
 
 @pytest.mark.parametrize("name", ["encoder/model.safetensors", "encoded/cldr_kind/length64/tokens.safetensors"])
-def test_training_refuses_truncated_inputs(copied: Workspace, finished: Finished, name: str) -> None:
+@pytest.mark.fault("a truncated encoder, token file or data file")
+def test_training_refuses_truncated_inputs(copied: Workspace, finished: Finished, name: str, fault: Fault) -> None:
     root = Path(finished.settings["data"]["root"])
     copied.write_study(tiny_study(root, recipes={"cldr_kind": {"learning_rate": 0.0017}}))
     expected, found = truncate(copied.results() / name)
@@ -112,6 +119,7 @@ def test_training_refuses_truncated_inputs(copied: Workspace, finished: Finished
     for part in (f"results/tiny/{name}", expected, found):
         assert part in said
     assert not (copied.results() / "target" / "cldr_kind" / "none" / "x0" / "seed1" / "manifest.json").exists()
+    fault.refuses()
 
 
 @pytest.fixture
@@ -165,16 +173,19 @@ def goes_on(workspace: Workspace, uninterrupted: dict[str, str]) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["log.jsonl", "manifest.json", "weights.safetensors"]
 
 
-def test_killed_training_job(longer: Workspace, uninterrupted: dict[str, str]) -> None:
+@pytest.mark.fault("kill -9 of a training job under Snakemake")
+def test_killed_training_job(longer: Workspace, uninterrupted: dict[str, str], fault: Fault) -> None:
     process = longer.start("--cores", "2", LONG_PREDICTIONS, "--configfile", "study.yaml")
     training_job(process, longer).kill()
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "Error in rule train_intermediate" in output
     goes_on(longer, uninterrupted)
+    fault.survives()
 
 
-def test_interrupted_snakemake(longer: Workspace, uninterrupted: dict[str, str]) -> None:
+@pytest.mark.fault("Control-C in a running study")
+def test_interrupted_snakemake(longer: Workspace, uninterrupted: dict[str, str], fault: Fault) -> None:
     """Control-C in a terminal: SIGINT to Snakemake and its jobs."""
     process = longer.start("--cores", "2", LONG_PREDICTIONS, "--configfile", "study.yaml")
     job = training_job(process, longer)
@@ -183,9 +194,11 @@ def test_interrupted_snakemake(longer: Workspace, uninterrupted: dict[str, str])
     assert process.returncode != 0, output
     assert not psutil.pid_exists(job.pid)
     goes_on(longer, uninterrupted)
+    fault.survives()
 
 
-def test_killed_snakemake(longer: Workspace, uninterrupted: dict[str, str]) -> None:
+@pytest.mark.fault("kill -9 of Snakemake, whose lock stays")
+def test_killed_snakemake(longer: Workspace, uninterrupted: dict[str, str], fault: Fault) -> None:
     """A machine that goes down: Snakemake's lock stays and says so; without it the study goes on."""
     process = longer.start("--cores", "2", LONG_PREDICTIONS, "--configfile", "study.yaml")
     training_job(process, longer)
@@ -196,3 +209,20 @@ def test_killed_snakemake(longer: Workspace, uninterrupted: dict[str, str]) -> N
     assert "--unlock" in locked.output
     assert longer.snakemake("--unlock", "--configfile", "study.yaml").code == 0
     goes_on(longer, uninterrupted)
+    fault.survives()
+
+
+@pytest.mark.fault("a job that the system ends for want of memory")
+def test_out_of_memory(longer: Workspace, uninterrupted: dict[str, str], fault: Fault) -> None:
+    """The system's way with a job that takes too much is kill -9: the next attempt asks for more."""
+    process = longer.start("--cores", "2", "--retries", "1", LONG_PREDICTIONS, "--configfile", "study.yaml")
+    training_job(process, longer).kill()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    asked = [
+        int(found) for found in re.findall(r"rule train_intermediate:(?:\n .*)*?\n +resources: .*?mem_mb=(\d+)", output)
+    ]
+    assert len(asked) == 2, output
+    assert asked[1] >= 2 * asked[0] - 1
+    assert long_results(longer) == uninterrupted
+    fault.survives()

@@ -18,8 +18,8 @@ from xlift.settings import HubEncoder
 from xlift.training.cost import EncoderShape
 
 PACKAGED = EncoderShape(layers=12, hidden=384, intermediate=1536)
-ASSUMED = EncoderShape(layers=12, hidden=768, intermediate=3072)
-"""XLM-R Base's sizes, where an encoder is not at hand."""
+ASSUMED = {"base": EncoderShape(layers=12, hidden=768, intermediate=3072), "large": EncoderShape(24, 1024, 4096, None)}
+"""XLM-R's sizes, where an encoder is not at hand: layers, hidden, inner."""
 COMPUTING = ("train_trunk", "train_intermediate", "train_target", "predict_cell")
 """Rules whose jobs hold a device."""
 
@@ -136,7 +136,8 @@ def encoder_shape(grid: Grid, results: Path) -> tuple[EncoderShape, list[str]]:
     folders = [results / study.study / "encoder"]
     if isinstance(study.encoder, HubEncoder):
         folders += [Path(study.data.root) / study.encoder.id] if study.data.root else []
-        fallback, said = ASSUMED, ["The encoder is not at hand: XLM-R Base's sizes are assumed."]
+        size = study.encoder.size
+        fallback, said = ASSUMED[size], [f"The encoder is not at hand: XLM-R {size.capitalize()}'s sizes are assumed."]
     else:
         fallback, said = PACKAGED, []
     for folder in folders:
