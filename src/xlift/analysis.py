@@ -51,7 +51,7 @@ def analysis_settings(study: Study) -> dict[str, Any]:
         "bootstrap_draws": block.bootstrap_draws,
         "permutations": block.permutations,
         "shared_trunk": study.schedule == "trunk",
-        "chance": {name: task.chance for name, task in sorted(study.catalog.items())},
+        "chance": {name: task.chance for name, task in sorted(study.named.items())},
     }
 
 

@@ -184,7 +184,7 @@ class Study(Block):
                     f"mixture.tasks: a mixture is of two tasks or more, and this is {found}; list them, or add them to "
                     "intermediates"
                 )
-        elif "mixture" in self.model_fields_set:
+        elif self.mixture != Mixture():
             raise ValueError("mixture: `intermediates` does not name it; add mixture there, or remove this block")
         override = self.recipes.get(MIXTURE)
         if override is not None and override.train_examples is not None:

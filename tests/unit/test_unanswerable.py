@@ -22,7 +22,8 @@ from xlift.jobs import predict as predict_module
 from xlift.metrics import ALWAYS, score_predictions
 from xlift.tasks.encoded import IGNORED, TOKENS
 from xlift.tasks.families import FAMILIES
-from xlift.training.run import Inputs, train_run
+from xlift.training.build import Inputs
+from xlift.training.run import train_run
 
 FAMILY = FAMILIES["span"]
 TASK = dataclasses.replace(toy_task("span"), unanswerable=True, metrics=("squad_v2_f1", "squad_v2_em"))
@@ -151,11 +152,11 @@ def inputs_of(frame: pl.DataFrame, encoder: Path, folder: Path) -> Inputs:
     tokenizer_sha256 = sha256_of(encoder / "tokenizer.json")
     publish_folder(folder / "tokens", lambda out: encoded.save(out / TOKENS), {"tokenizer_sha256": tokenizer_sha256})
     frame.write_parquet(folder / "data.parquet")
-    return Inputs(encoder=encoder, encoded=folder / "tokens", data=folder / "data.parquet", parent=None)
+    return Inputs(encoder=encoder, encoded=[folder / "tokens"], data=[folder / "data.parquet"], parent=None)
 
 
 def train(inputs: Inputs, out: Path, **changes) -> dict:
-    return train_run(TASK, specification("span", **changes), inputs, out, time.time())
+    return train_run([TASK], specification("span", **changes), inputs, out, time.time())
 
 
 def test_a_runs_manifest_keeps_the_threshold_and_its_dev_score(tiny_encoder, tmp_path):
@@ -186,8 +187,8 @@ def test_a_cell_uses_the_threshold_of_its_run(tiny_encoder, tmp_path, monkeypatc
     inputs = inputs_of(frame, tiny_encoder, tmp_path)
     run = tmp_path / "run"
     facts = train(inputs, run)
-    publish = {"sha256": sha256_of(inputs.data)}
-    inputs.data.with_suffix(".json").write_text(json.dumps(publish), encoding="utf-8")
+    publish = {"sha256": sha256_of(inputs.data[0])}
+    inputs.data[0].with_suffix(".json").write_text(json.dumps(publish), encoding="utf-8")
     manifest = read_manifest(run)
     monkeypatch.setattr(predict_module, "task_of", lambda specification: TASK)
     monkeypatch.setattr(predict_module, "check_encoder", lambda folder, sha256: None)
@@ -200,8 +201,8 @@ def test_a_cell_uses_the_threshold_of_its_run(tiny_encoder, tmp_path, monkeypatc
         predict_module.predict_job(
             settings,
             str(tiny_encoder / "manifest.json"),
-            str(inputs.encoded / "manifest.json"),
-            str(inputs.data),
+            str(inputs.encoded[0] / "manifest.json"),
+            str(inputs.data[0]),
             str(run / "manifest.json"),
             str(out),
         )
