@@ -226,8 +226,9 @@ class Layout:
         return self.study.training.warmup if own is None else own
 
     def _check_batches(self, file: str) -> None:
-        used = {*self.study.intermediates, *self.study.targets}
-        used |= {stage for target in self.study.targets for stage in self.study.catalog[target].stages}
+        used = set(self.study.intermediates)
+        for target in self.study.targets:
+            used |= set(self.study.catalog[target].stages or (target,))
         for task in sorted(used & self.recipes.keys()):
             for part in self.study.catalog[task].parts or (task,):
                 examples = train_examples(self.study, self.study.catalog[part])

@@ -10,7 +10,6 @@ import torch
 
 from encoding import encode, everything, first_row
 from toy import toy_frame, toy_task
-from xlift.errors import UserError
 from xlift.metrics import score_predictions
 from xlift.tasks.encoded import collate
 from xlift.tasks.families import FAMILIES
@@ -155,7 +154,17 @@ def test_pairs_are_framed_as_the_tokenizer_frames_them(tokenizer):
         assert encoded.tokens[own].tolist() == tokenizer.encode(prompt, choice).ids
 
 
-def test_a_choice_too_long_for_its_length_is_one_sentence(tokenizer):
-    frame = toy_frame("multiple_choice").with_columns(first_row(choices=["goat " * 40, "marble"], label="0"))
-    with pytest.raises(UserError, match="a choice leaves no room for its prompt in 16 tokens"):
-        encode("multiple_choice", tokenizer, frame, toy_task("multiple_choice"), max_length=16)
+def test_a_choice_too_long_for_its_length_is_cut_and_the_others_are_not(tokenizer):
+    frame, task = toy_frame("multiple_choice"), toy_task("multiple_choice")
+    long = frame.with_columns(first_row(choices=["goat " * 40, "marble"], label="0"))
+    found = encode("multiple_choice", tokenizer, long, task, max_length=16)
+    plain = encode("multiple_choice", tokenizer, frame, task, max_length=16)
+    assert int(found.lengths[0]) == 16
+    first = int(found.first_sequence()[1])
+    assert found.tokens[found.offsets[first] :].tolist() == plain.tokens[plain.offsets[first] :].tolist()
+    # Twelve tokens beside the four special ones: at most half of them are the prompt's, for the choice is the longer.
+    tokenizer.no_truncation()
+    texts = (frame["prompt"][0], "goat " * 40)
+    prompt, choice = (tokenizer.encode(text, add_special_tokens=False).ids for text in texts)
+    kept = min(len(prompt), 6)
+    assert found.tokens[:16].tolist() == [0, *prompt[:kept], 2, 2, *choice[: 12 - kept], 2]

@@ -15,7 +15,7 @@ from xlift.tasks.encoded import SPLITS, Batch, Builder, Encoded
 from xlift.tasks.family import Family, LinearHead, permuted, prediction_frame, varied
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 
 class MultipleChoice(Family):
@@ -40,18 +40,11 @@ class MultipleChoice(Family):
             varied(frame.filter(pl.col("split") == split)["label"], task, f"{split} label")
 
     def encode(self, frame: pl.DataFrame, tokenizer: Tokenizer, task: Task, max_length: int, stride: int) -> Encoded:
-        tokenizer.enable_truncation(max_length, strategy="only_first")
         builder = Builder()
         pairs = [
             (prompt, choice) for prompt, choices in frame.select("prompt", "choices").iter_rows() for choice in choices
         ]
-        try:
-            encodings = iter(tokenizer.encode_batch(pairs))
-        except Exception as error:  # the one class that tokenizers raises
-            raise UserError(
-                f"data of {task.name}: a choice leaves no room for its prompt in {max_length} tokens ({error}); "
-                f"raise recipes.{task.name}.max_length"
-            ) from None
+        encodings = iter(_encoded_pairs(tokenizer, pairs, max_length))
         for split, choices, label in frame.select("split", "choices", "label").iter_rows():
             builder.example(split, label=int(label))
             for _ in choices:
@@ -95,3 +88,25 @@ class MultipleChoice(Family):
         scores = torch.cat(outputs).split(counts)
         golds = [[label] for label in frame["label"][examples.tolist()]]
         return prediction_frame(frame, examples, [[str(int(s.argmax()))] for s in scores], golds)
+
+
+def _encoded_pairs(tokenizer: Tokenizer, pairs: list[tuple[str, str]], max_length: int) -> list[Encoding]:
+    """Prompts with their choices. A prompt is cut; where a choice alone is too long, the longer of both is."""
+    tokenizer.enable_truncation(max_length, strategy="only_first")
+    try:
+        return list(tokenizer.encode_batch(pairs))
+    except Exception:  # the one class that tokenizers raises, where a choice leaves no room for its prompt
+        tokenizer.no_truncation()
+        longest = max_length - tokenizer.num_special_tokens_to_add(is_pair=True) - 1
+        too_long = [len(choice.ids) > longest for choice in _plain(tokenizer, [choice for _, choice in pairs])]
+        found: list[Encoding] = [None] * len(pairs)  # type: ignore[list-item]
+        for strategy, long in (("only_first", False), ("longest_first", True)):
+            places = [place for place, is_long in enumerate(too_long) if is_long == long]
+            tokenizer.enable_truncation(max_length, strategy=strategy)
+            for place, encoding in zip(places, tokenizer.encode_batch([pairs[p] for p in places]), strict=True):
+                found[place] = encoding
+        return found
+
+
+def _plain(tokenizer: Tokenizer, texts: list[str]) -> list[Encoding]:
+    return list(tokenizer.encode_batch(texts, add_special_tokens=False))
