@@ -14,6 +14,9 @@ from xlift.catalog import task_of
 from xlift.catalog.task import TRANSLATED, Task
 from xlift.errors import UserError
 
+SIZE_TOLERANCE = 0.01
+"""Share by which the number of training examples may differ from what budgets were resolved with."""
+
 
 def prepare_encoder(specification: dict[str, Any], hub_root: str | None, manifest: Path) -> None:
     """Bring the study's encoder into the folder of `manifest` in the Hugging Face layout.
@@ -167,8 +170,15 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
 
 
 def check_train_examples(task: str, found: int, expected: int | None, examples: Path) -> None:
-    """Refuse data of another size than budgets were resolved with; None: they did not need it."""
-    if expected is not None and found != expected:
+    """Refuse data of quite another size than budgets were resolved with; None: they did not need it.
+
+    Up to `SIZE_TOLERANCE` the number of passes over the data is right to that share, and what a run really did is in
+    its manifest: rows may have been left out for what they share with the rows that are evaluated on.
+    """
+    if expected is None or found == expected:
+        return
+    print(f"{task}: {found} training examples where {expected} were expected", flush=True)
+    if abs(found - expected) > SIZE_TOLERANCE * expected:
         raise UserError(
             f"{examples}: has {found} training examples of {task} where {expected} are expected, so that its budgets "
             f"would be wrong; set recipes.{task}.train_examples to {found} if this data is meant"
