@@ -101,7 +101,6 @@ def test_a_cap_repeats_the_mixture_alone(mixed: Finished, tmp_path: Path) -> Non
         "train_intermediate": 1,
         "train_target": 1,
         "predict_cell": 1,
-        "score_cell": 1,
         **TRAINED,
     }
 
