@@ -12,8 +12,8 @@ the numbers are counts of one such run.
 
 - *Survived*: the study ended with the very bytes of an undisturbed run, without help or after the one command that the
   message names.
-- *Refused*: the damage was found, named in one sentence, and nothing was made of it; where another attempt can mend
-  it, the sentence says which.
+- *Refused*: the damage was found and named in one sentence, and nothing was made of it; where another attempt can mend
+  it, the sentence says which. (A run that learns nothing is flagged on the page, and kept.)
 - *Lost*: neither.
 
 | fault | injected | survived | refused | lost |

@@ -376,7 +376,8 @@ def test_a_run_that_diverges_names_its_step_and_publishes_nothing(way, publish_i
     assert not out.exists()
 
 
-def test_a_run_that_cannot_learn_is_marked_as_collapsed(publish_inputs, tmp_path):
+@pytest.mark.fault("a run that learns nothing")
+def test_a_run_that_cannot_learn_is_marked_as_collapsed(publish_inputs, tmp_path, fault):
     # Every text is the same: there is nothing to tell the labels by.
     frame = toy_frame("classification").with_columns(text_a=pl.lit("old"), text_b=pl.lit(None, pl.String))
     found = start_run("classification", publish_inputs("classification", frame), tmp_path / "out")
@@ -390,6 +391,7 @@ def test_a_run_that_cannot_learn_is_marked_as_collapsed(publish_inputs, tmp_path
     learnt = start_run("classification", publish_inputs("classification"), tmp_path / "learnt", **changes)
     assert learnt["dev"]["score"] > 70
     assert not learnt["dev"]["collapsed"]
+    fault.refuses()  # flagged, and kept
 
 
 def test_no_dev_examples_is_one_sentence(publish_inputs, tmp_path):
