@@ -107,3 +107,11 @@ def test_moving_the_hub_folder_changes_no_specification():
     ]
     found = [(grid.encoder_specification(), grid.prediction_specification(grid.cells[-1])) for grid in grids]
     assert found[0] == found[1] == found[2]
+
+
+def test_status_of_a_study_that_has_not_begun(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["status", str(DEFAULT)]) == 0
+    assert capsys.readouterr().out.startswith("mini: 63 cells: 63 not begun\n")
+    assert main(["status", str(DEFAULT), "--watch", "0"]) == 1
+    assert capsys.readouterr().err == "error: --watch 0: is no number of seconds; give one above 0\n"
