@@ -17,9 +17,6 @@ from pathlib import Path
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE, Language
 
-PRETRAINING = ("xlmr", "mbert", "mc4", "none")
-"""Whose pretraining decides which languages are unseen; `none`: every language with a size counts as seen."""
-
 
 @dataclass(frozen=True)
 class Measure:

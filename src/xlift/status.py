@@ -11,6 +11,7 @@ from pathlib import Path
 from xlift.artifacts import holds
 from xlift.catalog.task import NONE
 from xlift.grid import Grid
+from xlift.planning.text import table
 from xlift.runs import Cell, Intermediate
 
 
@@ -143,7 +144,7 @@ def status_lines(grid: Grid, status: Status, command: str) -> str:
         f"{grid.study.study}: {len(counts)} cells: {shown}" + ("; a Snakemake is at work" if status.working else ""),
         f"one letter a seed ({', '.join(map(str, seeds))}):  {legend}",
         "",
-        *_table([("intermediate", "budget", "run", *targets), *names]),
+        *table([("intermediate", "budget", "run", *targets), *names], left=3 + len(targets)),
     ]
     running = [job for job in status.jobs() if job.state is State.RUNNING and job.last]
     if running:
@@ -183,8 +184,3 @@ def _log_end(log: Path) -> tuple[str, bool]:
     if not lines:
         return "", False
     return lines[-1].strip(), lines[-1].startswith("error: ") or any(line.startswith("Traceback") for line in lines)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from mirror import ABSENT, HERE
+from mirror import ROOT as MIRROR
 from xlift import cli, export
 from xlift.artifacts import publish_json, sha256_of
 from xlift.errors import UserError
@@ -21,7 +22,6 @@ from xlift.study import load_study
 from xtreme_evaluator import evaluate
 
 ROOT = Path(__file__).parents[2]
-MIRROR = Path(os.environ.get("XLIFT_DATA_ROOT", ROOT / ".." / "shared" / "hub"))
 NAMES = {
     "accuracy": "accuracy",
     "accuracy_at_1": "accuracy",
@@ -269,7 +269,7 @@ REAL = (
 )
 
 
-@pytest.mark.skipif(not MIRROR.is_dir(), reason="XLIFT_DATA_ROOT is unset and there is no ../shared/hub")
+@pytest.mark.skipif(not HERE, reason=ABSENT)
 @pytest.mark.filterwarnings("ignore:.*seems not to be NE tag")
 @pytest.mark.parametrize(("target", "repository", "config", "rows", "column"), REAL)
 def test_real_sentences(target, repository, config, rows, column, tmp_path):
@@ -286,7 +286,7 @@ def test_real_sentences(target, repository, config, rows, column, tmp_path):
     assert_same_scores(target, tmp_path, predictions)
 
 
-@pytest.mark.skipif(not MIRROR.is_dir(), reason="XLIFT_DATA_ROOT is unset and there is no ../shared/hub")
+@pytest.mark.skipif(not HERE, reason=ABSENT)
 @pytest.mark.parametrize(
     ("target", "repository", "configs"),
     [

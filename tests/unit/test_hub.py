@@ -13,11 +13,12 @@ import pytest
 
 from hub_repositories import write_repository
 from hub_server import commit_of, serving
+from mirror import ABSENT, HERE
+from mirror import ROOT as MIRROR
 from xlift.errors import UserError
 from xlift.sources.hub import read_split
 
 ROOT = Path(__file__).parents[2]
-MIRROR = Path(os.environ.get("XLIFT_DATA_ROOT", ROOT / ".." / "shared" / "hub"))
 NAME = "org/tags"
 LABELS = {"class_label": {"names": {"0": "low", "1": "high"}}}
 FEATURES = {"words": {"list": "string"}, "tags": {"list": LABELS}, "label": {"dtype": LABELS}, "n": {"dtype": "int32"}}
@@ -146,7 +147,7 @@ for place, (name, config, rows) in enumerate(json.loads(sys.argv[1])):
 """
 
 
-@pytest.mark.skipif(not MIRROR.is_dir(), reason="XLIFT_DATA_ROOT is unset and there is no ../shared/hub")
+@pytest.mark.skipif(not HERE, reason=ABSENT)
 def test_real_repositories_read_the_same_over_http(tmp_path):
     """In a process of its own, which knows the hub as users name it: by HF_ENDPOINT; then again without it."""
     import json
@@ -173,7 +174,7 @@ def test_real_repositories_read_the_same_over_http(tmp_path):
         assert source == expected.source | {"revision": commit_of(MIRROR / arguments[0])}
 
 
-@pytest.mark.skipif(not MIRROR.is_dir(), reason="XLIFT_DATA_ROOT is unset and there is no ../shared/hub")
+@pytest.mark.skipif(not HERE, reason=ABSENT)
 def test_class_labels_of_real_repositories():
     wikiann = read_split("unimelb-nlp/wikiann", "de", "validation", None, MIRROR)
     assert wikiann.class_names == {"ner_tags": ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
 from tokenizers import Tokenizer
 
+from mirror import ABSENT, HERE, ROOT
 from toy import toy_task
 from xlift.compute import Compute
 from xlift.encoder.model import load_encoder
@@ -22,12 +21,9 @@ from xlift.tasks.families import FAMILIES
 from xlift.tasks.family import COMMON_COLUMNS
 from xlift.tasks.retrieval import prefixed
 
-ROOT = Path(os.environ.get("XLIFT_DATA_ROOT") or Path(__file__).parents[3] / "shared" / "hub")
 CPU = torch.device("cpu")
 COMPUTE = Compute(CPU, torch.float32)
-pytestmark = pytest.mark.skipif(
-    not ROOT.is_dir(), reason=f"real data is not there: set XLIFT_DATA_ROOT to a folder of hub repositories ({ROOT})"
-)
+pytestmark = pytest.mark.skipif(not HERE, reason=ABSENT)
 
 # Accuracy@1 of the untrained encoder, each language's sentences searched in the English ones: mean pooling of the last
 # layer, "query: " before both sides.

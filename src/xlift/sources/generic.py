@@ -10,27 +10,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
 from xlift.catalog.fields import fields_of
 from xlift.catalog.task import Slice, Task
 from xlift.errors import UserError
+from xlift.sources.hub import Rows
+from xlift.sources.reading import CONTEXT, DROPPED
 
-CONTEXT, DROPPED = "_context", "_dropped"
 LEFT_OUT = "left out by the task's labels"
 ROW_DIGITS = 8
 """Digits of an id that is a row's number, so that ids sort as the rows do."""
-
-
-class Rows(Protocol):
-    """What `read_split` gives: rows in order, names of classes by column, and where they are from."""
-
-    @property
-    def frame(self) -> pl.DataFrame: ...
-    @property
-    def class_names(self) -> Mapping[str, tuple[str, ...]]: ...
 
 
 class _Reading:
