@@ -48,4 +48,5 @@ def mixture_recipe(
         batch_size=batch_size,
         learning_rate={} if change.learning_rate is None else {method: change.learning_rate},
         max_length=change.max_length or max(recipe.max_length for recipe in recipes.values()),
+        warmup=change.warmup,
     )

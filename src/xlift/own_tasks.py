@@ -299,6 +299,8 @@ def _family_problem(task: Task) -> str | None:
         return f"metrics: those of MLQA are for {', '.join(MLQA_LANGUAGES)} only; use squad_f1 and squad_em"
     if family != "span" and task.unanswerable:
         return f"unanswerable: {family} has no questions; remove it"
+    if task.unanswerable and not all(metric.startswith("squad_v2_") for metric in task.metrics):
+        return "metrics: where questions may have no answer they are squad_v2_f1 and squad_v2_em; list these"
     if family != "retrieval" and (task.document_length or task.cross_lingual_only):
         return f"{'document_length' if task.document_length else 'cross_lingual_only'}: is for retrieval; remove it"
     if task.recipe is None and family != "retrieval":

@@ -362,9 +362,7 @@ def check_paths(study: Study, file: str) -> None:
 def _check_folders(study: Study, file: str) -> None:
     """Refuse a study whose tasks come from folders that it does not give, or that are not there."""
     root = study.data.root
-    needed = {
-        name: task for task in sorted({*study.intermediates, *study.targets}) for name in study.catalog[task].folders
-    }
+    needed = {name: task for task in study.used for name in study.catalog[task].folders}
     for name, given in sorted(study.data.folders.items()):
         if name in needed and not Path(given).is_dir():
             raise UserError(f"{file}: data.folders.{name}: there is no folder {given}; correct it")

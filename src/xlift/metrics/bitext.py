@@ -29,8 +29,8 @@ def margin_threshold(margins: Sequence[float], right: Sequence[bool], golds: int
 
     Candidates are taken in the order of falling margins; half-way between the last one taken at the best place (the
     earliest of equals) and the next one is the threshold, as XTREME's `bucc_optimize` has it. Where that stops half-way
-    through candidates of equal margins, this does not: no threshold tells them apart. 0, so that
-    all are taken, where none is right, as there.
+    through candidates of equal margins, this does not: no threshold tells them apart. 0 where none
+    is right, as there.
     """
     order = sorted(range(len(margins)), key=lambda row: -margins[row])
     found, best, threshold = 0, 0.0, 0.0

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from xlift.catalog.task import Task
 from xlift.errors import UserError
-from xlift.languages import SOURCE_LANGUAGE
 from xlift.metrics import floor, no_answer_threshold
 from xlift.tasks.encoded import IGNORED, SPLITS, Batch, Builder, Encoded
 from xlift.tasks.family import Family, LinearHead, prediction_frame
@@ -218,7 +217,7 @@ class Span(Family):
         """Answering with the whole context, or never where that is better."""
         contexts = dict(frame.select("id", "context").iter_rows())
         ordered = [contexts[identifier] for identifier in predictions["id"]]
-        return floor(task.metrics[0], predictions["gold"].to_list(), SOURCE_LANGUAGE, contexts=ordered)
+        return floor(task.metrics[0], predictions["gold"].to_list(), predictions["language"][0], contexts=ordered)
 
     def units(self, encoded: Encoded) -> Tensor:
         first = encoded.first_sequence()

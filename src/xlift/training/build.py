@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from xlift.artifacts import verified
-from xlift.catalog.task import Task
+from xlift.catalog.task import SHUFFLED_LABELS, Task
 from xlift.compute import Compute
 from xlift.encoder.adapt import Trainable, load_trained, make_trainable
 from xlift.encoder.model import AnyEncoder, load_encoder
@@ -60,7 +60,7 @@ def build(tasks: Sequence[Task], specification: Mapping[str, Any], inputs: Input
     trainable = Trainable(**specification["trainable"])
     families = [FAMILIES[task.family] for task in tasks]
     encoded = [Encoded.load(verified(folder, TOKENS)) for folder in inputs.encoded]
-    if specification["control"] == "shuffled_labels":
+    if specification["control"] == SHUFFLED_LABELS:
         encoded = [family.shuffled(tokens, seed) for family, tokens in zip(families, encoded, strict=True)]
     encoder = load_encoder(
         inputs.encoder, dtype=frozen_dtype(compute, trainable), device=compute.device, dropout=dropout
