@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -89,7 +90,7 @@ def print_status(config: Path, every: float | None) -> None:
     grid = Grid(load_study(config), str(config))
     while True:
         status = study_status(grid, Path("results"))
-        lines = status_lines(grid, status, f"snakemake --cores all --configfile {config}")
+        lines = status_lines(grid, status, f"snakemake --configfile {shlex.quote(str(config))} --cores all")
         # Clear the terminal and go to its upper left corner.
         print(lines if every is None else f"\033[2J\033[H{lines}", flush=True)
         if every is None or all(cell_state(jobs) is State.DONE for jobs in status.cells.values()):

@@ -99,7 +99,7 @@ class PatientClient(httpx2.Client):
                 response = super().send(request, stream=stream, **options)
             except _PASSING as error:
                 failures += 1
-                if _no_such_host(error) and failures == 2:
+                if _no_such_host(error) and failures >= 2:
                     raise UnreachableError(_reason(error)) from error  # no network: waiting will not bring it
                 patience.pause(failures, _reason(error), request.url)
                 continue

@@ -206,7 +206,9 @@ class OwnTask(Block):
             start = Task(name, self.family, "hub", self.roles, (SOURCE_LANGUAGE,), metrics)
         plain = ("roles", "languages", "labels", "choices", "metrics", "train_examples", "test_examples", "max_length")
         more = ("document_length", "unanswerable", "cross_lingual_only", "training_data", "licence", "summary")
-        given = {name: getattr(self, name) for name in (*plain, *more) if name in self.model_fields_set}
+        cleared = ("train_examples", "document_length")  # null says something there
+        set_here = {name: getattr(self, name) for name in (*plain, *more) if name in self.model_fields_set}
+        given = {name: value for name, value in set_here.items() if value is not None or name in cleared}
         return replace(start, **given)
 
     def _with_slices(self, task: Task) -> Task:

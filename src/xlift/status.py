@@ -83,10 +83,11 @@ def study_status(grid: Grid, results: Path, snakemake: Path = Path(".snakemake")
         return job_status(output, log, stamp.fingerprint, began)
 
     runs = {run: job("intermediate", "train_intermediate", _path(run), run) for run in grid.intermediates}
+    trunks = {run: job("trunk", "train_trunk", _path(run), run) for run in grid.segments}
     cells: dict[Cell, tuple[Job, ...]] = {}
     for cell in grid.cells:
         path = f"{cell.target}/{_path(cell.intermediate)}"
-        chain = [runs[cell.intermediate]] if cell.intermediate in runs else []
+        chain = [found[cell.intermediate] for found in (trunks, runs) if cell.intermediate in found]
         if grid.study.catalog[cell.target].trained:
             chain.append(job("target", "train_target", path, cell))
         cells[cell] = (*chain, job("predictions", "predict_cell", path, cell))

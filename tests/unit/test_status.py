@@ -132,7 +132,7 @@ def test_the_matrix_and_what_to_do(study):
     study.predictions(Cell("cldr_retrieval", baseline(1)), "cldr_retrieval/none/x0/seed1")
     study.predictions(Cell("cldr_retrieval", RUN), f"cldr_retrieval/{PATH}")
     study.log("train_target", f"cldr_kind/{PATH}", "step 1/40\nerror: the disk is full; free some\n", at=1)
-    lines = status_lines(GRID, study.status, "snakemake --cores 2 --configfile my.yaml").splitlines()
+    lines = status_lines(GRID, study.status, "snakemake --configfile my.yaml --cores 2").splitlines()
     assert lines[0] == "small: 12 cells: 1 failed, 9 not begun, 2 done"
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in lines[3:7]}
     # Seeds 1 and 2; the baseline has no run of its own.
@@ -147,5 +147,5 @@ def test_the_matrix_and_what_to_do(study):
         f"  {study.folder}/logs/train_target/cldr_kind/{PATH}.log: error: the disk is full; free some",
         "",
         "to run just these again:",
-        f"  snakemake --cores 2 --configfile my.yaml {study.folder}/target/cldr_kind/{PATH}/manifest.json",
+        f"  snakemake --configfile my.yaml --cores 2 {study.folder}/target/cldr_kind/{PATH}/manifest.json",
     ]

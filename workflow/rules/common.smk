@@ -299,4 +299,6 @@ def memory_of_training(wildcards, attempt):
 
 def minutes_of(kind, job_of):
     """Minutes that a training or prediction job asks for: what its run or cell is planned to take, and more again."""
-    return lambda wildcards, attempt: REQUESTS.minutes(kind, job_of(wildcards), attempt)
+    return told(
+        lambda wildcards, attempt: REQUESTS.minutes(kind, job_of(wildcards), attempt)
+    )

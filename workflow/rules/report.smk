@@ -49,6 +49,7 @@ rule report_available:
         f"results/{STUDY.study}/benchmarks/report_available.tsv"
     conda:
         "../../envs/xlift.yaml"
+    threads: 4
     params:
         specification=lambda wildcards: as_param(report_specification(GRID)),
         settings=settings,

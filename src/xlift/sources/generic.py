@@ -14,7 +14,6 @@ from typing import Any
 
 import polars as pl
 
-from xlift.catalog.fields import fields_of
 from xlift.catalog.task import Slice, Task
 from xlift.errors import UserError
 from xlift.sources.hub import Rows
@@ -31,7 +30,6 @@ class _Reading:
     def __init__(self, rows: Rows, part: Slice, language: str, task: Task) -> None:
         self.part, self.task, self.class_names = part, task, rows.class_names
         self.where = f"data of {task.name}: {part.repository}, {part.configs[language]}, {part.rows}"
-        self.known = fields_of(task.family)
         self.frame = rows.frame.with_row_index("row number")
         if "language" in part.columns:
             wanted = part.codes.get(language, language)

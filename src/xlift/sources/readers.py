@@ -99,7 +99,10 @@ def read_task(
     for number, (part, split, asked) in enumerate(chosen):
         frame = _of_slice(reading, part, asked, task).with_columns(split=pl.lit(split))
         if any((split, code) in several for code in asked):
-            frame = frame.with_columns(id=pl.lit(f"{number}-") + pl.col("id"))
+            mark = f"{number}-"
+            frame = frame.with_columns(id=pl.lit(mark) + pl.col("id"))
+            if "gold" in frame.columns:
+                frame = frame.with_columns(gold=pl.col("gold").list.eval(pl.lit(mark) + pl.element()))
         frames.append(frame)
     frame = pl.concat(frames, how="diagonal")
     dropped, notes = _counted(frame, DROPPED), _counted(frame.filter(pl.col(DROPPED).is_null()), NOTE)

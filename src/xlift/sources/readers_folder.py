@@ -147,8 +147,8 @@ def _lareqa_rows(reading: Reading, folder: Path, part: Slice, code: str) -> Iter
             column(read, part, name)
         yield from read.frame.iter_rows(named=True)
         return
-    content = json.loads(reading.file(part.repository, folder, path).read_text(encoding="utf-8"))
     try:
+        content = json.loads(reading.file(part.repository, folder, path).read_text(encoding="utf-8"))
         for paragraph in (p for article in content["data"] for p in article["paragraphs"]):
             context, breaks = paragraph["context"], paragraph["sentence_breaks"]
             for asked in paragraph["qas"]:

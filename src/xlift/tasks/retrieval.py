@@ -241,7 +241,7 @@ def middle_layer(layers: int) -> int:
 
 def mines(task: Task) -> bool:
     """Whether pairs are mined from two collections, instead of each query having its right documents."""
-    return "bitext_f1" in task.metrics
+    return task.metrics[0] == "bitext_f1"
 
 
 def prefixed(frame: pl.DataFrame, query: str, document: str) -> pl.DataFrame:
