@@ -245,13 +245,13 @@ def test_the_best_step_on_dev_is_another_run(finished: Finished, tmp_path: Path)
 
 
 def test_data_of_another_size_stops_before_training(trunk: Finished, tmp_path: Path) -> None:
-    recipe = {**trunk.settings["recipes"]["cldr_choice"], "train_examples": 5999}
+    recipe = {**trunk.settings["recipes"]["cldr_choice"], "train_examples": 5000}
     workspace = copy_of(trunk, tmp_path, recipes={"cldr_choice": recipe})
     assert workspace.plan() == {"encode_task": 1}  # what is trained does not depend on the number
     shutil.rmtree(workspace.results() / "encoded")
     ended = workspace.run("results/tiny/encoded/cldr_choice/length64/manifest.json")
     assert ended.code != 0
-    assert "has 6000 training examples of cldr_choice where 5999 are expected" in ended.output
+    assert "has 6000 training examples of cldr_choice where 5000 are expected" in ended.output
 
 
 # --- The plan ---
