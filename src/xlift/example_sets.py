@@ -57,6 +57,10 @@ class ExampleSets(Layout):
             specification["score_on"] = data.score_on
         if limits := data.examples.limits:
             specification["examples"] = limits
+        # The catalog's own are in the task that the job makes of its name.
+        given = {part.repository for part, _, _ in read} & data.revisions.keys()
+        if given:
+            specification["revisions"] = {repository: data.revisions[repository] for repository in sorted(given)}
         if self.study.catalog[task].source == TRANSLATED:
             specification["folder"] = str(self.folder(task))
         return specification

@@ -15,6 +15,7 @@ from xlift.catalog import CATALOG
 from xlift.catalog.fields import OwnFamily, fields_of
 from xlift.catalog.task import Recipe, Slice, Task
 from xlift.languages import SOURCE_LANGUAGE
+from xlift.settings import REVISION_PATTERN
 
 SPLITS: tuple[Literal["train", "dev", "test", "validation"], ...] = ("train", "dev", "test", "validation")
 METRICS: Mapping[str, tuple[str, ...]] = {
@@ -89,7 +90,7 @@ class OwnSlice(Block):
     )
     revision: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9][\w./-]*$",
+        pattern=REVISION_PATTERN,
         description="Commit, tag or branch; pin a commit for results you publish.",
     )
     languages: tuple[Code, ...] | None = Field(

@@ -12,6 +12,7 @@ from xlift.errors import UserError
 from xlift.resource import MEASURES, measure_of
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_]{0,63}$"
+REVISION_PATTERN = r"^[A-Za-z0-9][\w./-]*$"
 
 
 LARGEST_PASS = 2**24
@@ -39,7 +40,7 @@ class HubEncoder(Block):
     )
     revision: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9][\w./-]*$",
+        pattern=REVISION_PATTERN,
         description="Commit, tag or branch; pin a commit for results you publish.",
     )
     size: Literal["base", "large"] = Field(
@@ -230,7 +231,12 @@ class Data(Block):
     root: str | None = Field(
         None,
         description="Folder with hub repositories as `<org>/<name>`; unset: the hub itself. No part of what results "
-        "depend on: a repository there is taken to be a copy of the revision that the catalog names.",
+        "depend on: a repository there is taken to be a copy of the revision that the catalog or `revisions` names.",
+    )
+    revisions: dict[str, Annotated[str, Field(pattern=REVISION_PATTERN)]] = Field(
+        default_factory=dict,
+        description="Commit, tag or branch by repository (`<org>/<name>`), in place of those that the study's tasks "
+        "name (docs/tasks.md).",
     )
     folders: dict[str, Annotated[str, Field(min_length=1)]] = Field(
         default_factory=dict,

@@ -19,6 +19,7 @@ from xlift.blocks import Block, Count
 from xlift.budgets import LARGEST_TIMES, BudgetEntry, Cross, Entry
 from xlift.catalog import CATALOG, names
 from xlift.catalog.made import mixture_task, translated_task
+from xlift.catalog.pins import at_revisions
 from xlift.catalog.task import EXTRA_TARGET, LABELLED_FAMILIES, MIXTURE, NONE, SHUFFLED_LABELS, Task
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
@@ -97,8 +98,10 @@ class Study(Block):
 
     @cached_property
     def named(self) -> Mapping[str, Task]:
-        """Every task that the study can name, by name: the catalog's and its own."""
-        return with_own(self.tasks)
+        """Every task that the study can name, by name: the catalog's and its own, at the revisions that it gives."""
+        found = with_own(self.tasks)
+        revisions = self.data.revisions
+        return {name: at_revisions(task, revisions) for name, task in found.items()} if revisions else found
 
     @cached_property
     def catalog(self) -> Mapping[str, Task]:
@@ -189,6 +192,12 @@ class Study(Block):
         override = self.recipes.get(MIXTURE)
         if override is not None and override.train_examples is not None:
             raise ValueError("recipes.mixture.train_examples: is the sum over its tasks; set recipes.<task> of these")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent_revisions(self) -> Study:
+        read = {part.repository for task in self.named.values() for part in task.slices if not part.in_folder}
+        _known(sorted(self.data.revisions), sorted(read), "a repository that a task reads", "data.revisions: ")
         return self
 
     @model_validator(mode="after")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import math
+import re
 from pathlib import Path
 
 import pytest
 
-from xlift.catalog import CATALOG, names
+from xlift.catalog import CATALOG, names, task_of
+from xlift.catalog.pins import PINS, at_revisions
 from xlift.catalog.recipes import recipe
 from xlift.catalog.task import READER_VERSIONS, SOURCE_PACKAGES, Slice, Task
 from xlift.metrics import METRICS
@@ -144,13 +146,47 @@ def test_every_language_has_a_resource_level():
 
 
 def test_revisions_are_commits_or_the_converted_branch():
-    revisions = {part.revision for task in REAL.values() for part in task.slices}
-    assert revisions == {None, "refs/convert/parquet"}
-    assert all(
-        "No commit is pinned" in task.provenance
-        for task in REAL.values()
-        if any(not part.in_folder for part in task.slices)
+    found: dict[str, set[str | None]] = {}
+    for task in REAL.values():
+        for part in task.slices:
+            found.setdefault(part.repository, set()).add(part.revision)
+    folders = {name: {None} for name in ("bucc2018", "ccg", "lareqa", "mewslix")}
+    converted = ("allenai/cosmos_qa", "allenai/social_i_qa", "aps/super_glue", "facebook/mlqa")
+    assert {name: revisions for name, revisions in found.items() if name not in PINS} == {
+        **folders,
+        **{name: {"refs/convert/parquet"} for name in converted},
+        "izhx/xtreme-r-udpos": {None},
+    }
+    assert {name: found[name] for name in PINS} == {name: {pin.revision} for name, pin in PINS.items()}
+    for pin in PINS.values():
+        assert re.fullmatch("[0-9a-f]{40}", pin.revision)
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+: [\w./-]+", pin.read_in)
+    assert PINS["mteb/tatoeba-bitext-mining"].revision.startswith("69e8f12")  # as in every result of MTEB
+
+
+def test_provenance_says_where_commits_are_from_and_what_has_none():
+    assert CATALOG["udpos"].provenance.endswith(
+        " Pinned to a commit that public code reads: google/xtreme (webmasterscity/leobot2026: "
+        "experiments/f18_pawsx_inventory.py). Not pinned: izhx/xtreme-r-udpos (its main branch); the manifest of "
+        "prepared data has the commit that was read."
     )
+    assert CATALOG["copa"].provenance.endswith(
+        "Not pinned: aps/super_glue (refs/convert/parquet); the manifest of prepared data has the commit that was read."
+    )
+    for task in REAL.values():
+        read = {part.repository for part in task.slices if not part.in_folder}
+        assert all(f" {repository} (" in task.provenance for repository in read)
+    assert all(" pinned" not in CATALOG[name].provenance.lower() for name in ("ccg", "mewslix", "bucc2018"))
+
+
+def test_other_revisions_of_some_repositories():
+    xnli = CATALOG["xnli"]
+    changed = at_revisions(xnli, {"facebook/xnli": "other", "google/xquad": "main"})
+    found = {part.repository: part.revision for part in changed.slices}
+    assert found == {"facebook/xnli": "other", "nyu-mll/glue": PINS["nyu-mll/glue"].revision}
+    assert at_revisions(xnli, {"google/xquad": "main"}) is xnli
+    specification = {"task": "xnli", "revisions": {"facebook/xnli": "other"}}
+    assert task_of(specification) == changed
 
 
 def test_sources_are_pinned_by_a_package_that_is_there():

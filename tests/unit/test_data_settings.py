@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from xlift.budgets import share_of_steps
-from xlift.catalog import CATALOG
+from xlift.catalog import CATALOG, task_of
 from xlift.errors import UserError
 from xlift.grid import Grid
 from xlift.runs import Cell, baseline, train_examples
+from xlift.sources import reading
+from xlift.sources.readers import read_task
 from xlift.study import Study, check_paths, parse_study
 
 SETTINGS: dict[str, Any] = {
@@ -102,6 +104,57 @@ def test_another_revision_in_the_catalog_is_other_data(monkeypatch):
     assert differing(changed, data(grid(data={"score_on": "validation"}))) == {"xnli"}
 
 
+def test_another_revision_is_other_data_of_the_tasks_that_read_it():
+    of_test, of_training = ({"facebook/xnli": "main"}, {"nyu-mll/glue": "0" * 40})
+    plain = grid()
+    for revisions, prepared in ((of_test, {"xnli"}), (of_training, {"mnli", "xnli"})):
+        changed = grid(data={"revisions": revisions})
+        assert differing(data(plain), data(changed)) == prepared
+        assert {name: found["revisions"] for name, found in data(changed).items() if "revisions" in found} == (
+            dict.fromkeys(prepared, revisions)
+        )
+        # Trained again for other test rows too: training rows whose context English is scored on are left out.
+        assert differing(targets(plain), targets(changed)) == {"xnli"}
+        for name, found in data(changed).items():
+            assert task_of(found) == changed.study.catalog[name]
+            assert (task_of(found) == CATALOG[name]) == (name not in prepared)
+
+
+def test_another_revision_is_what_is_asked_of_the_hub(monkeypatch):
+    asked = []
+
+    def read_split(repository, config, rows, revision, root):
+        asked.append((repository, revision))
+        raise UserError("enough")
+
+    monkeypatch.setattr(reading, "read_split", read_split)
+    for given in ({}, {"Rowan/hellaswag": "v2"}):
+        found = grid(intermediates=["hellaswag"], data={"revisions": given}).data_specification("hellaswag")
+        with pytest.raises(UserError, match="enough"):
+            read_task(task_of(found), found["languages"])
+    assert asked == [("Rowan/hellaswag", "218ec52e09a7e7462a5400043bb9a69a41d06b76"), ("Rowan/hellaswag", "v2")]
+
+
+def test_another_revision_of_a_repository_of_an_own_task():
+    rows = {"repository": "my-lab/topics", "rows": "train", "revision": "v1"}
+    own = {
+        "family": "classification",
+        "roles": ["intermediate"],
+        "languages": ["en"],
+        "labels": ["a", "b"],
+        "train_examples": 64,
+        "recipe": {"steps": 2, "batch_size": 32, "learning_rate": 1e-4, "max_length": 32},
+        "train": rows,
+        "dev": {**rows, "rows": "validation"},
+    }
+    settings = {"tasks": {"topics": own}, "intermediates": ["topics"]}
+    found = grid(**settings, data={"revisions": {"my-lab/topics": "v2"}}).data_specification("topics")
+    assert {part.revision for part in task_of(found).slices} == {"v2"}
+    plain = grid(**settings).data_specification("topics")
+    assert {part.revision for part in task_of(plain).slices} == {"v1"}
+    assert plain["source"] != found["source"]
+
+
 def test_learning_rates_by_method_and_size():
     rates = {
         (method, size): grid(encoder={**LARGE, "size": size}, trainable={"method": method}).learning_rate("xnli")
@@ -139,6 +192,12 @@ def test_a_recipes_own_warm_up_goes_before_the_studys():
         ({"examples": {"training": 5}}, "data.examples.training: is not a setting; did you mean 'train'?"),
         ({"folders": {"ccg": ""}}, "data.folders.ccg: '' is not right"),
         ({"folder": {}}, "data.folder: is not a setting; did you mean 'folders'?"),
+        ({"revisions": {"facebook/xnli": "-x"}}, "data.revisions.facebook/xnli: '-x' does not match"),
+        (
+            {"revisions": {"facebook/xnl": "main"}},
+            "data.revisions: 'facebook/xnl' is not a repository that a task reads; did you mean 'facebook/xnli'?",
+        ),
+        ({"revisions": {"ccg": "main"}}, "data.revisions: 'ccg' is not a repository that a task reads; choose from "),
     ],
 )
 def test_what_is_no_choice_is_refused(settings, problem):

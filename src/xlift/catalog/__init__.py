@@ -12,12 +12,13 @@ from xlift.catalog.cldr import CLDR_TASKS
 from xlift.catalog.declared import task_from
 from xlift.catalog.intermediate import INTERMEDIATE_TASKS
 from xlift.catalog.made import translated_task
+from xlift.catalog.pins import at_revisions, pinned
 from xlift.catalog.search import RETRIEVAL_TASKS
 from xlift.catalog.target import TARGET_TASKS
 from xlift.catalog.task import TRANSLATED, Task
 
 CATALOG: dict[str, Task] = {
-    task.name: task for task in (*CLDR_TASKS, *INTERMEDIATE_TASKS, *TARGET_TASKS, *RETRIEVAL_TASKS)
+    task.name: pinned(task) for task in (*CLDR_TASKS, *INTERMEDIATE_TASKS, *TARGET_TASKS, *RETRIEVAL_TASKS)
 }
 
 
@@ -28,8 +29,8 @@ def names(role: str, catalog: Mapping[str, Task] = CATALOG) -> list[str]:
 
 def task_of(specification: Mapping[str, Any]) -> Task:
     """The task that a job's specification names: the catalog's, the user's own that is declared in it, or the
-    translation of one."""
+    translation of one; read at the revisions that the specification gives."""
     name, _, change = specification["task"].partition(".")
     own = specification.get("declared")
-    task = CATALOG[name] if own is None else task_from(own)
+    task = at_revisions(CATALOG[name] if own is None else task_from(own), specification.get("revisions", {}))
     return translated_task(task) if change == TRANSLATED else task

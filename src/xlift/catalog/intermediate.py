@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xlift.catalog.recipes import CONVERTED, LORA, MEMORY, PHANG, UNPINNED, recipe
+from xlift.catalog.recipes import CONVERTED, LORA, MEMORY, PHANG, recipe
 from xlift.catalog.task import Slice, Split, Task
 
 EN = ("en",)
@@ -30,7 +30,7 @@ _SAME_EXAMPLES = (
 
 def _provenance(batch: int, size: str = "the data set's own count of its training rows", more: str = "") -> str:
     theirs = "" if batch == 32 else f" Their batch: {batch}."
-    return f"{_SAME_EXAMPLES}{LORA}{theirs} train_examples: {size} [{MEMORY}]. {UNPINNED}{' ' + more if more else ''}"
+    return f"{_SAME_EXAMPLES}{LORA}{theirs} train_examples: {size} [{MEMORY}].{' ' + more if more else ''}"
 
 
 def _both(repository: str, config: str, reader: str, revision: str | None = None) -> tuple[Slice, Slice]:

@@ -9,7 +9,6 @@ from xlift.catalog.task import Recipe
 CONVERTED = "refs/convert/parquet"
 """The branch where the hub keeps its own parquet copy of a repository that has only a loading script."""
 
-UNPINNED = "No commit is pinned: the manifest of prepared data has the one that was read."
 MEMORY = "recalled, not looked up"
 PHANG = "Phang et al. 2020 (arXiv 2005.13013) and jiant's scripts for it"
 XTREME = "google-research/xtreme, scripts/"

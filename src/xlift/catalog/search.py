@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xlift.catalog.intermediate import SQUAD_EXAMPLES, SQUAD_LICENCE
-from xlift.catalog.recipes import LORA, MEMORY, UNPINNED, XTREME, recipe
+from xlift.catalog.recipes import LORA, MEMORY, XTREME, recipe
 from xlift.catalog.target import same
 from xlift.catalog.task import Slice, Task, codes, renamed
 
@@ -35,8 +35,7 @@ RETRIEVAL_TASKS: tuple[Task, ...] = (
         slices=_TATOEBA_SLICES,
         licence="CC BY 2.0 FR",
         provenance=(
-            f"Length: {XTREME}run_tatoeba.sh. With squad_v1 as the intermediate task this is XTREME-R's own protocol. "
-            f"{UNPINNED}"
+            f"Length: {XTREME}run_tatoeba.sh. With squad_v1 as the intermediate task this is XTREME-R's own protocol."
         ),
         summary="Find the translation of an English sentence, 41 languages; no training.",
     ),
@@ -62,7 +61,7 @@ RETRIEVAL_TASKS: tuple[Task, ...] = (
         provenance=(
             f"Trained as LAReQA is ({XTREME}train_lareqa.sh), a question against the sentence with its answer, without "
             "the paragraph. XTREME-R trains question answering on SQuAD instead of a dual encoder: that is "
-            f"tatoeba_direct after squad_v1. {LORA} {UNPINNED}"
+            f"tatoeba_direct after squad_v1. {LORA}"
         ),
         summary="The same after a dual encoder was trained on SQuAD's questions and sentences.",
     ),
@@ -87,7 +86,7 @@ RETRIEVAL_TASKS: tuple[Task, ...] = (
         provenance=(
             f"Recipe: {XTREME}train_lareqa.sh (96 tokens a question, 256 an answer, batches of 16, the first of "
             f"its two rates: 2e-5, then 5e-5). {LORA} SQuAD's sentences are cut by a rule of xlift's own. The sentence "
-            f"boundaries of XQuAD-R are in LAReQA's own files only, which a study gives as a folder. {UNPINNED}"
+            "boundaries of XQuAD-R are in LAReQA's own files only, which a study gives as a folder."
         ),
         summary="Find the sentences of any language that answer a question, 11 languages (Roy et al. 2020).",
     ),

@@ -13,7 +13,7 @@ from xlift.catalog.intermediate import (
     SQUAD_LICENCE,
     SQUAD_TRAIN,
 )
-from xlift.catalog.recipes import CONVERTED, LORA, MEMORY, UNPINNED, XTREME, recipe
+from xlift.catalog.recipes import CONVERTED, LORA, MEMORY, XTREME, recipe
 from xlift.catalog.task import Slice, Split, Task, codes, renamed
 
 UPOS = codes("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X")
@@ -74,13 +74,12 @@ _QA = (
     f"warm-up, here as a share of the steps; their weight decay of 1e-4 is not taken over). {LORA} "
 )
 _SQUAD_DEV = (
-    "Dev is SQuAD v1.1's validation data without the paragraphs that are scored. "
-    f"train_examples: 87,599 [{MEMORY}]. {UNPINNED}"
+    f"Dev is SQuAD v1.1's validation data without the paragraphs that are scored. train_examples: 87,599 [{MEMORY}]."
 )
 _COPA_TRAIN = Slice("train", "aps/super_glue", {"en": "copa"}, "train", "copa", revision=CONVERTED)
 _COPA_DEV = Slice("dev", "aps/super_glue", {"en": "copa"}, "validation", "copa", revision=CONVERTED)
 _COPA_RECIPE = recipe(5, 400, 2e-5, 3e-5, 128, warmup=0.0)
-_XCOPA_SOURCE = f"{_LARGE}train_xcopa.sh. {LORA} train_examples: the data set's own count [{MEMORY}]. {UNPINNED}"
+_XCOPA_SOURCE = f"{_LARGE}train_xcopa.sh. {LORA} train_examples: the data set's own count [{MEMORY}]."
 _COPA_LICENCE = "BSD 2-Clause (the hub states none)"
 _SIQA_LICENCE = "none stated"
 
@@ -99,7 +98,7 @@ TARGET_TASKS: tuple[Task, ...] = (
         recipe=recipe(5, MNLI_EXAMPLES, 2e-5, 3e-5, 128, warmup=0.0),
         slices=(MNLI_TRAIN, MNLI_DEV, *_scored("facebook/xnli", same(_XNLI), "nli")),
         licence=f"XNLI: CC BY-NC 4.0; MNLI: {MNLI_LICENCE}",
-        provenance=f"{_LARGE}train_xnli.sh. {LORA} Dev is MNLI's matched validation data. {UNPINNED}",
+        provenance=f"{_LARGE}train_xnli.sh. {LORA} Dev is MNLI's matched validation data.",
         summary="Natural language inference in 15 languages (Conneau et al. 2018).",
     ),
     Task(
@@ -173,7 +172,7 @@ TARGET_TASKS: tuple[Task, ...] = (
         provenance=(
             f"Recipe: {XTREME}train_udpos.sh, with windows for long sentences where XTREME cuts them. {LORA} "
             f"train_examples: XTREME's Table 1 (UD 2.5) [{MEMORY}]. Configs, splits and columns of izhx/xtreme-r-udpos "
-            f"(lt, pl, ro, uk, wo) are {MEMORY}. {UNPINNED}"
+            f"(lt, pl, ro, uk, wo) are {MEMORY}."
         ),
         summary="Universal part-of-speech tags, 38 languages (Universal Dependencies).",
     ),
@@ -197,7 +196,7 @@ TARGET_TASKS: tuple[Task, ...] = (
         licence="none stated (Wikipedia text)",
         provenance=(
             f"Recipe: {XTREME}train_panx.sh, with windows for long sentences where XTREME cuts them. {LORA} "
-            f"train_examples: Rahimi et al. 2019. {UNPINNED}"
+            "train_examples: Rahimi et al. 2019."
         ),
         summary="Names of persons, places and organisations, 48 languages (WikiANN).",
     ),
@@ -266,7 +265,7 @@ TARGET_TASKS: tuple[Task, ...] = (
         provenance=(
             f"{_QA}Its 500 steps of warm-up are more than the whole run has: the study's warm-up is taken instead. "
             "What the hub calls validation is what is scored, and it has no other English rows than those and train's, "
-            f"so that dev is SQuAD v1.1's validation data. train_examples: the English rows. {UNPINNED}"
+            "so that dev is SQuAD v1.1's validation data. train_examples: the English rows."
         ),
         summary="Questions asked by people who want to know, 9 languages (TyDi QA, gold passage).",
     ),
@@ -288,7 +287,7 @@ TARGET_TASKS: tuple[Task, ...] = (
             _pawsx("validation", same(_PAWSX), "validation"),
         ),
         licence="free use, credit to Google LLC",
-        provenance=f"{_LARGE}train_pawsx.sh. {LORA} train_examples: Yang et al. 2019 [{MEMORY}]. {UNPINNED}",
+        provenance=f"{_LARGE}train_pawsx.sh. {LORA} train_examples: Yang et al. 2019 [{MEMORY}].",
         summary="Is one sentence a paraphrase of the other? 7 languages (Yang et al. 2019; XTREME only).",
     ),
 )

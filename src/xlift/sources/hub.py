@@ -31,7 +31,11 @@ CONVERTED = "refs/convert/parquet"
 LOCAL = "local"
 """Revision of what is read from a folder."""
 _DESCRIBING = ("README.md", ".huggingface.yaml", "dataset_infos.json")
-_SETTINGS = {"id": "the task's repository", "revision": "the task's revision", "root": "a `data.root`"}
+_SETTINGS = {
+    "id": "the task's repository",
+    "revision": "the task's revision, or give another in `data.revisions`",
+    "root": "a `data.root`",
+}
 _BATCH_ROWS = 10_000
 
 
