@@ -28,32 +28,12 @@ def names(tree: ast.AST) -> set[str]:
     return found
 
 
-NEVER = set(
-    [
-        "pickle",
-        "cPickle",
-        "dill",
-        "joblib",
-        "shelve",
-        "marshal",
-        "torch.load",
-        "torch.jit.load",
-        "np.load",
-        "numpy.load",
-        "allow_pickle=True",
-        "trust_remote_code=True",
-        "yaml.Loader",
-        "yaml.UnsafeLoader",
-        "yaml.FullLoader",
-        "yaml.unsafe_load",
-        "yaml.full_load",
-        "eval",
-        "exec",
-        "tarfile",
-        "zipfile",
-        "shutil.unpack_archive",
-    ]
-)
+NEVER = {
+    *("pickle", "cPickle", "dill", "joblib", "shelve", "marshal"),
+    *("torch.load", "torch.jit.load", "np.load", "numpy.load", "allow_pickle=True", "trust_remote_code=True"),
+    *("yaml.Loader", "yaml.UnsafeLoader", "yaml.FullLoader", "yaml.unsafe_load", "yaml.full_load", "eval", "exec"),
+    *("tarfile", "zipfile", "shutil.unpack_archive"),
+}
 
 
 @pytest.mark.parametrize("path", CODE, ids=[str(path.relative_to(ROOT)) for path in CODE])

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from harness import SCORED, TRAINED, Finished, Workspace, tiny_study
 
+from faults import Fault
 from xlift.artifacts import sha256_of
 
 TRUNK: dict[str, Any] = {
