@@ -92,7 +92,9 @@ def measured(folder: Path, jobs: int) -> dict[str, Any]:
         watch.over.set()
         watch.join()
         assert code == 0, log.read_text()[-4000:]
-        return figures(cluster.jobs(), seconds, watch)
+        found = cluster.jobs()
+        assert len(found) >= len(seeds) * A_SEED, "SLURM has forgotten some of the jobs"
+        return figures(found, seconds, watch)
     finally:
         cluster.stop()
 

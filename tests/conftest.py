@@ -134,18 +134,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-reliability", action="store_true", help="write docs/reliability.md at the end")
 
 
-_INJECTED: list[Fault] = []
+_INJECTED: dict[str, Fault] = {}
 
 
 @pytest.fixture
 def fault(request: pytest.FixtureRequest) -> Fault:
     """The ledger's entry of a test that is marked with `fault("<kind>")`."""
     marker = request.node.get_closest_marker("fault")
-    _INJECTED.append(Fault(marker.args[0]))
-    return _INJECTED[-1]
+    found = _INJECTED.setdefault(request.node.nodeid, Fault(marker.args[0]))
+    return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A fault whose test fails was injected and neither survived nor refused: it is counted as lost."""
+    report = yield
+    if call.when == "call" and report.failed and item.nodeid in _INJECTED:
+        _INJECTED[item.nodeid].injected += 1
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the ledger where that was asked for and every test passed."""
-    if session.config.getoption("--write-reliability") and exitstatus == 0:
-        (Path(__file__).parents[1] / "docs" / "reliability.md").write_text(page(_INJECTED), encoding="utf-8")
+    """Write the ledger where that was asked for, with what was lost."""
+    if session.config.getoption("--write-reliability"):
+        (Path(__file__).parents[1] / "docs" / "reliability.md").write_text(page(_INJECTED.values()), encoding="utf-8")

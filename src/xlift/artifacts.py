@@ -1,7 +1,8 @@
 """Files that are whole or absent: atomic publishing, checksums, canonical JSON, manifests.
 
-A checkpoint is a folder whose ``manifest.json`` is written last and lists the sha256 of every other file in it;
-without its manifest a folder is not a checkpoint, and a file that differs from its manifest is refused.
+A checkpoint is a folder whose ``manifest.json`` is written last and lists the sha256 of every other file in it, and
+its own (``sha256``: of the canonical JSON of all else in it); without its manifest a folder is not a checkpoint, and a
+file that differs from its manifest is refused, as is a manifest that differs from itself.
 """
 
 from __future__ import annotations
@@ -66,6 +67,16 @@ def publishing(path: Path) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder, there or yet to be made, in which nothing can be written."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{folder}: cannot be written; give this user the right to, or run Snakemake in another folder "
+            "(--directory)"
+        )
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -89,7 +100,7 @@ def publish_folder(folder: Path, write: Callable[[Path], Any], facts: Mapping[st
     """Publish the files that `write` makes in an empty folder, then the manifest that vouches for them.
 
     An old manifest is removed first: a folder is never seen with new files under an old manifest.
-    Returns the manifest: `facts` and `files`, each file's sha256 and bytes.
+    Returns the manifest: `facts`, `files` (each file's sha256 and bytes), and its own `sha256`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -108,12 +119,13 @@ def publish_folder(folder: Path, write: Callable[[Path], Any], facts: Mapping[st
     finally:
         shutil.rmtree(staging)
     manifest = {**facts, "files": files}
+    manifest["sha256"] = fingerprint(manifest)
     publish_json(folder / MANIFEST, manifest)
     return manifest
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a published folder; `UserError` where there is none or it is not JSON."""
+    """The manifest of a published folder; `UserError` where there is none, or it is not what was written."""
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -125,6 +137,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: is not valid JSON; delete the folder {folder} and run the workflow again") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise UserError(f"{path}: lists no files; delete the folder {folder} and run the workflow again")
+    if fingerprint({key: value for key, value in manifest.items() if key != "sha256"}) != manifest.get("sha256"):
+        raise UserError(
+            f"{path}: its sha256 is not the one it carries, so that it was altered; delete the folder {folder} and run "
+            "the workflow again"
+        )
+    return manifest
+
+
+def manifest_of(path: Path, expected: str) -> dict[str, Any]:
+    """The manifest at `path`, refused where the fingerprint of what it is of does not begin with `expected`."""
+    manifest = read_manifest(path.parent)
+    if not str(manifest.get("fingerprint")).startswith(expected):
+        raise UserError(
+            f"{path}: was made with other settings than this study's; delete the folder {path.parent} and run the "
+            "workflow again"
+        )
     return manifest
 
 

@@ -6,10 +6,12 @@ import math
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 LARGEST_NUMBER = 1e12
 """No setting is anywhere near: beyond it are slips of the pen, and numbers that overflow later."""
+LONGEST_PATH, LONGEST_NAME = 1024, 255
+"""Characters of a path, and bytes of a name in it, that every file system takes."""
 
 
 def plain_number(value: Any) -> Any:
@@ -25,6 +27,18 @@ def plain_number(value: Any) -> Any:
     return value
 
 
+def plain_path(value: str) -> str:
+    """Refuse what no file system takes, or what would break the sentences that name it."""
+    if not value or not value.isprintable() or len(value) > LONGEST_PATH:
+        shown = value if len(value) <= 40 else f"{value[:40]}..."
+        raise ValueError(f"{shown!r} is not a path; give one of printable characters, at most {LONGEST_PATH} of them")
+    if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST_NAME for part in value.split("/")):
+        raise ValueError(f"a name in {value[:40]!r}... has more than {LONGEST_NAME} bytes; give a shorter one")
+    return value
+
+
+Place = Annotated[str, AfterValidator(plain_path)]
+"""A path that a study names."""
 Number = Annotated[float, BeforeValidator(plain_number)]
 Count = Annotated[int, BeforeValidator(plain_number)]
 

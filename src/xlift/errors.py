@@ -4,5 +4,9 @@
 class UserError(Exception):
     """A mistake in what the user gave: one sentence saying what is wrong, where, and what to do.
 
-    Command line and job scripts print it without a traceback and exit with a non-zero code.
+    Command line and job scripts print it without a traceback and exit with a non-zero code. Names and values of a
+    user's files are in it: what would break the line or steer a terminal is shown as its escape.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))

@@ -19,9 +19,9 @@ from xlift.artifacts import holds, publish_folder, sha256_of
 from xlift.errors import UserError
 from xlift.grid import Grid
 from xlift.jobs.prepare import checked_examples
-from xlift.jobs.score import read_table
 from xlift.metrics import score_predictions
 from xlift.runs import Cell
+from xlift.tables import read_table
 
 Files = tuple[str, str]
 """One language's predictions and labels, as text."""

@@ -1,4 +1,4 @@
-"""One GPU for each of several jobs on one machine, where no scheduler hands them out.
+"""One GPU for each of several jobs on one machine, where no scheduler hands them out one by one.
 
 A job that computes takes one of the visible GPUs by locking that GPU's file, and sees no other one from then on. The
 lock is the system's (`flock`): it is gone as soon as the process is, however that ends. A job that finds every GPU
@@ -41,7 +41,8 @@ def claim_gpu(
 ) -> Slot | None:
     """Take one GPU for this process and make it the only visible one; wait while all are taken.
 
-    Nothing is taken, and None returned, inside a scheduler's job and where there is no GPU.
+    Nothing is taken, and None returned, where there is no GPU, and inside a scheduler's job with one GPU. Of several
+    that a scheduler gave (in `salloc`, with a local Snakemake in it) the jobs take one each.
 
     Args:
         environment: read and changed; this process's own by default.
@@ -49,12 +50,13 @@ def claim_gpu(
         folder: where the lock files are: the same for all jobs that share GPUs. One folder a user by default.
     """
     environment = os.environ if environment is None else environment
-    if any(environment.get(name) for name in SCHEDULERS):
-        return None
+    job = next((environment[name] for name in SCHEDULERS if environment.get(name)), None)
+    if job is not None and VISIBLE not in environment:
+        return None  # not what `nvidia-smi` lists, which may be others'
     devices = visible_devices(environment) if devices is None else devices
-    if not devices:
+    if len(devices) < (1 if job is None else 2):
         return None
-    folder = lock_folder() if folder is None else folder
+    folder = lock_folder(job) if folder is None else folder
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     said = False
     while True:
@@ -87,9 +89,10 @@ def listed_devices(text: str) -> list[str]:
     return parts or [str(index) for index in range(len(whole))]
 
 
-def lock_folder() -> Path:
-    """A folder of this user's on this very machine."""
-    folder = Path(tempfile.gettempdir()) / f"xlift-gpus-{os.getuid()}"
+def lock_folder(job: str | None = None) -> Path:
+    """A folder of this user's on this very machine; each scheduler's job, whose GPUs are numbered anew, has its own."""
+    of_job = "" if job is None else "-" + re.sub(r"[^A-Za-z0-9]", "_", job)
+    folder = Path(tempfile.gettempdir()) / f"xlift-gpus-{os.getuid()}{of_job}"
     if folder.is_symlink() or (folder.exists() and folder.stat().st_uid != os.getuid()):
         raise UserError(f"{folder}: the folder of GPU locks is somebody else's; set TMPDIR to a folder of your own")
     return folder

@@ -25,6 +25,8 @@ from xlift.study import Study
 
 PLACE = ("target", "intermediate", "arm", "budget", "seed")
 """Columns that tell the cells of a study's tables apart."""
+FINGERPRINT_LETTERS = 16
+"""Of each run's fingerprint, in the params of the rule that collects them all."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ class Grid(ExampleSets):
             "kind": "score",
             "version": STAGE_VERSIONS["score"],
             "predictions": self.stamp("predict", cell).fingerprint,
+            "before": self.stamp("intermediate", run).fingerprint if run.is_run else None,
+            "after": self.stamp("target", cell).fingerprint if self.study.catalog[cell.target].trained else None,
             "metrics": list(self.study.catalog[cell.target].metrics),
             "study": self.study.study,
             "target": cell.target,
@@ -282,11 +286,15 @@ def plan_specification(grid: Grid) -> Specification:
 
 
 def runs_specification(grid: Grid) -> Specification:
-    """Where in the grid the runs stand, in the order of their manifests."""
+    """Where in the grid the runs stand, in the order of their manifests, and the beginnings of their fingerprints."""
+
+    def row(kind: str, target: str | None, job: Intermediate | Cell, run: Intermediate) -> list[Any]:
+        return [*place(target, run), grid.stamp(kind, job).fingerprint[:FINGERPRINT_LETTERS]]
+
     return {
-        "trunks": [list(place(None, run)) for run in grid.segments],
-        "intermediates": [list(place(None, run)) for run in grid.intermediates],
-        "targets": [list(place(cell.target, cell.intermediate)) for cell in grid.target_runs()],
+        "trunks": [row("trunk", None, run, run) for run in grid.segments],
+        "intermediates": [row("intermediate", None, run, run) for run in grid.intermediates],
+        "targets": [row("target", cell.target, cell, cell.intermediate) for cell in grid.target_runs()],
     }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from xlift.blocks import Block, Count, Number
+from xlift.blocks import Block, Count, Number, Place
 from xlift.errors import UserError
 from xlift.resource import MEASURES, measure_of
 
@@ -143,7 +143,7 @@ class Mixture(Block):
 class Contrasts(Block):
     """The analysis: which languages are low- and high-resource, how sure intervals are, what size matters."""
 
-    resource: str = Field(
+    resource: Place = Field(
         "cc100",
         min_length=1,
         description="Resource level by `cc100` (GiB of CC-100, what XLM-R saw), `joshi` (class of Joshi et al. 2020), "
@@ -228,7 +228,7 @@ class Examples(Block):
 class Data(Block):
     """Where examples are read from, which are scored, and how many."""
 
-    root: str | None = Field(
+    root: Place | None = Field(
         None,
         description="Folder with hub repositories as `<org>/<name>`; unset: the hub itself. No part of what results "
         "depend on: a repository there is taken to be a copy of the revision that the catalog or `revisions` names.",
@@ -238,7 +238,7 @@ class Data(Block):
         description="Commit, tag or branch by repository (`<org>/<name>`), in place of those that the study's tasks "
         "name (docs/tasks.md).",
     )
-    folders: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+    folders: dict[str, Place] = Field(
         default_factory=dict,
         description="Folders of data that no hub has, by name (`ccg`, `lareqa`, `mewslix`, `bucc2018`; docs/data.md "
         "says what is in them); unset: `local/<name>` of `root`, where there is one.",

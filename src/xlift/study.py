@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from xlift.blocks import Block, Count
+from xlift.blocks import Block, Count, Place
 from xlift.budgets import LARGEST_TIMES, BudgetEntry, Cross, Entry
 from xlift.catalog import CATALOG, names
 from xlift.catalog.made import mixture_task, translated_task
@@ -68,7 +68,7 @@ class Study(Block):
         (), description="Control arms: the same steps on the target instead; intermediate labels without content."
     )
     mixture: Mixture = Field(default_factory=Mixture, description="What the intermediate task `mixture` is made of.")
-    translated: dict[str, str] = Field(
+    translated: dict[str, Place] = Field(
         default_factory=dict,
         description="Folder of machine-translated examples by intermediate task; the arm `translated`.",
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,11 +23,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     found = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
         found.start()
-    except (AssertionError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        with suppress(AssertionError, OSError, RuntimeError, subprocess.SubprocessError):
-            found.stop()
-        pytest.skip(f"SLURM is installed and does not start on this machine: {error}")
-    try:
         yield found
     finally:
         found.stop()

@@ -337,9 +337,12 @@ def test_shared_training_data(monkeypatch):
 def test_the_tables_know_the_places_of_runs_and_cells():
     grid = make(**TRUNK, cross={"batch_size": [40]}, controls=["extra_target"], targets=["cldr_kind"])
     places = runs_specification(grid)
-    assert places["trunks"] == places["intermediates"]
-    assert [None, "cldr_pairs", "b40-sqrt", 8.0, 2] in places["trunks"]
-    assert ["cldr_kind", "cldr_pairs", "extra_target", 8.0, 2] in places["targets"]
+    assert [row[:-1] for row in places["trunks"]] == [row[:-1] for row in places["intermediates"]]
+    rows = {kind: [row[:-1] for row in found] for kind, found in places.items()}
+    assert [None, "cldr_pairs", "b40-sqrt", 8.0, 2] in rows["trunks"]
+    assert ["cldr_kind", "cldr_pairs", "extra_target", 8.0, 2] in rows["targets"]
+    started = {row[-1] for found in places.values() for row in found}
+    assert len(started) == sum(map(len, places.values()))  # each its own
     report = report_specification(grid)
     assert report["budgets"] == [1.0, 2.0, 4.0, 8.0]
     assert ["cldr_kind", "none", "main", 0.0, 1] in report["cells"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from xlift.artifacts import fingerprint, holds, publish_json
+from xlift.artifacts import fingerprint, holds, publish_folder
 from xlift.errors import UserError
 from xlift.example_sets import STAGE_VERSIONS
 from xlift.grid import Grid
@@ -20,6 +20,7 @@ from xlift.planning.dag import study_jobs
 from xlift.planning.evidence import Evidence, ScoringRecord, read_evidence
 from xlift.runs import Cell
 from xlift.study import parse_study
+from xlift.tables import publish_table, read_table
 from xlift.training.cost import EncoderShape
 
 SETTINGS = {
@@ -58,12 +59,13 @@ def predict(grid: Grid, cell: Cell, folder: Path) -> CellFiles:
     path = Path(files.predictions)
     path.parent.mkdir(parents=True, exist_ok=True)
     stamp = grid.stamp("predict", cell).fingerprint
-    pl.DataFrame(rows).write_parquet(path, metadata={"fingerprint": stamp})
-    for manifest in (files.intermediate, files.target):
+    publish_table(path, pl.DataFrame(rows), fingerprint=stamp)
+    parents = (("intermediate", cell.intermediate, files.intermediate), ("target", cell, files.target))
+    for kind, job, manifest in parents:
         if manifest is not None:
-            Path(manifest).parent.mkdir(parents=True, exist_ok=True)
-            facts = {name: 7 for name in REALISED} | {"dev": {"collapsed": False}, "files": {}}
-            publish_json(Path(manifest), facts)
+            facts = {name: 7 for name in REALISED} | {"dev": {"collapsed": False}}
+            facts |= {"fingerprint": grid.stamp(kind, job).fingerprint}
+            publish_folder(Path(manifest).parent, lambda _: None, facts)
     return files
 
 
@@ -131,7 +133,7 @@ def test_what_is_not_current_is_scored_again(grid, folder, capsys):
     Path(files[1].scores).write_bytes(Path(files[1].scores).read_bytes()[:-8])
     whole = Path(files[2].scores).read_bytes()
     Path(files[2].scores).write_bytes(b"\0" * 64 + whole[64:])
-    pl.read_parquet(files[6].scores).write_parquet(files[6].scores, metadata={"fingerprint": "of something else"})
+    publish_table(Path(files[6].scores), read_table(Path(files[6].scores)), fingerprint="of something else")
     for place, younger in ((trained, files[trained].target), (11, files[11].predictions)):
         later = Path(files[place].scores).stat().st_mtime_ns + 1
         os.utime(str(younger), ns=(later, later))
@@ -159,7 +161,7 @@ def test_a_bad_prediction_is_named_and_all_others_are_scored(grid, folder, capsy
     bad = [CellFiles.of(grid, cell, folder) for cell in (grid.cells[2], grid.cells[7])]
     stamp = fingerprint(grid.prediction_specification(grid.cells[2]))
     frame = pl.read_parquet(bad[0].predictions).drop("gold")
-    frame.write_parquet(bad[0].predictions, metadata={"fingerprint": stamp})
+    publish_table(Path(bad[0].predictions), frame, fingerprint=stamp)
     Path(bad[1].predictions).write_bytes(b"PAR1")
     with pytest.raises(UserError) as caught:
         score_available(grid, folder)

@@ -190,7 +190,7 @@ def test_a_recipes_own_warm_up_goes_before_the_studys():
         ({"score_on": "dev"}, "data.score_on: 'dev' is not right: input should be 'test' or 'validation'"),
         ({"examples": {"train": 0}}, "data.examples.train: 0 is not right"),
         ({"examples": {"training": 5}}, "data.examples.training: is not a setting; did you mean 'train'?"),
-        ({"folders": {"ccg": ""}}, "data.folders.ccg: '' is not right"),
+        ({"folders": {"ccg": ""}}, "data.folders.ccg: '' is not a path"),
         ({"folder": {}}, "data.folder: is not a setting; did you mean 'folders'?"),
         ({"revisions": {"facebook/xnli": "-x"}}, "data.revisions.facebook/xnli: '-x' does not match"),
         (

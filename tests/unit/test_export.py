@@ -19,6 +19,7 @@ from xlift.grid import Grid
 from xlift.metrics import METRICS, score_predictions
 from xlift.sources.hub import read_split
 from xlift.study import load_study
+from xlift.tables import publish_table, read_table
 from xtreme_evaluator import evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -220,7 +221,7 @@ def study(tmp_path, monkeypatch):
         if cell.target == "cldr_entities":
             path = results / "predictions" / f"{export.path_of(cell)}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            predictions.write_parquet(path, metadata={"fingerprint": grid.stamp("predict", cell).fingerprint})
+            publish_table(path, predictions, fingerprint=grid.stamp("predict", cell).fingerprint)
     return config, grid, results
 
 
@@ -256,7 +257,7 @@ def test_the_command_refuses_in_one_sentence(study, capsys):
     refused(other, "XTREME's public evaluation has no layout for it")
     refused("xnlx", "is no target of this study; its targets are")
     refused("cldr_entities/none/none/seed99", "is no cell of this study")
-    pl.read_parquet(path).write_parquet(path, metadata={"fingerprint": "another"})
+    publish_table(path, read_table(path), fingerprint="another")
     refused("cldr_entities", "was made with other settings than this study's")
     path.unlink()
     refused(export.path_of(cell), "is not there yet; run the workflow first")

@@ -71,12 +71,25 @@ def test_only_the_chosen_gpu_is_visible(tmp_path: Path) -> None:
         os.close(slot.descriptor)
 
 
-@pytest.mark.parametrize("scheduler", ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"])
+@pytest.mark.parametrize("scheduler", ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID"])
 def test_a_scheduler_hands_out_its_own(scheduler: str, tmp_path: Path) -> None:
-    environment = {scheduler: "17", "CUDA_VISIBLE_DEVICES": "5,6"}
-    assert claim_gpu(environment, ["5", "6"], tmp_path) is None
-    assert environment == {scheduler: "17", "CUDA_VISIBLE_DEVICES": "5,6"}
+    for given in ({"CUDA_VISIBLE_DEVICES": "5"}, {"CUDA_VISIBLE_DEVICES": ""}, {}):
+        environment = {scheduler: "17", **given}
+        assert claim_gpu(environment, folder=tmp_path) is None
+        assert environment == {scheduler: "17", **given}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_jobs_in_one_allocation_share_its_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `salloc --gpus=2` with a local Snakemake in it; another allocation's GPUs have the same numbers."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    environments = [{"SLURM_JOB_ID": job, "CUDA_VISIBLE_DEVICES": "0,1"} for job in ("17", "17", "18")]
+    slots = [claim_gpu(environment) for environment in environments]
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in environments] == ["0", "1", "0"]
+    assert len(list(tmp_path.iterdir())) == 2
+    for slot in slots:
+        assert slot is not None
+        os.close(slot.descriptor)
 
 
 def test_without_a_gpu_nothing_is_taken(tmp_path: Path) -> None:

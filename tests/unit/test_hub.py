@@ -6,6 +6,8 @@ import hashlib
 import os
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import polars as pl
@@ -122,6 +124,38 @@ def test_a_repository_without_data_and_one_with_a_script(tmp_path):
     refused(
         tmp_path, r"has a loading script at this revision, which is never run; use the revision refs/convert/parquet"
     )
+
+
+def with_card(root: Path, path: str) -> Path:
+    """A repository whose card says that its data is at this path."""
+    folder = root / NAME
+    folder.mkdir(parents=True)
+    text = f"configs:\n- config_name: de\n  data_files:\n  - split: test\n    path: '{path}'\n"
+    (folder / "README.md").write_text(f"---\n{text}---\n", encoding="utf-8")
+    return folder
+
+
+def test_data_outside_the_repository_is_never_read(tmp_path):
+    (tmp_path / "secret.csv").write_text("a\n1\n")
+    with_card(tmp_path / "hub", "../../../secret.csv")
+    refused(tmp_path / "hub", r"data set org/tags: its card names data outside the repository \('.*secret.csv'\)")
+    with_card(tmp_path / "other", str(tmp_path / "secret.csv"))
+    refused(tmp_path / "other", r"data set org/tags: its card names data outside the repository")
+
+
+@pytest.mark.parametrize("name", ["rows.zip", "rows.tar", "rows.tar.gz", "rows.pkl", "rows.pt"])
+def test_archives_and_pickles_are_never_read(tmp_path, name):
+    folder = with_card(tmp_path, name)
+    (folder / "rows.csv").write_text("a\n1\n")
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.write(folder / "rows.csv", "rows.csv")
+    elif ".tar" in name:
+        with tarfile.open(folder / name, "w:gz" if name.endswith("gz") else "w") as archive:
+            archive.add(folder / "rows.csv", "rows.csv")
+    else:
+        (folder / name).write_bytes(b"\x80\x04N.")
+    refused(tmp_path, rf"data set org/tags: ({name} is none of the kinds of file that are read|no data files can be)")
 
 
 def test_a_folder_that_changed_is_read_anew(root):

@@ -17,6 +17,7 @@ PACKAGE = SRC / "xlift"
 ORDER = (
     ("errors",),
     ("artifacts", "gpu_slots"),
+    ("tables",),
     ("download", "hooks"),
     ("catalog", "languages"),
     ("blocks",),

@@ -16,6 +16,7 @@ from xlift.jobs.prepare import checked_tokens, encode_task, encoder_sha256, prep
 from xlift.jobs.score import score_cell
 from xlift.runs import Cell, baseline
 from xlift.study import load_study, parse_study
+from xlift.tables import publish_table
 from xlift.training.checkpoint import check_encoder
 
 SETTINGS = {
@@ -104,11 +105,11 @@ def test_predictions_of_other_settings_are_not_scored(tmp_path):
     cell = Cell("cldr_kind", baseline(1))
     path, scores = tmp_path / "predictions.parquet", tmp_path / "scores.parquet"
     frame = pl.DataFrame({"language": ["de"], "id": ["1"], "prediction": [["unit"]], "gold": [["unit"]]})
-    frame.write_parquet(path, metadata={"fingerprint": "of something else"})
+    publish_table(path, frame, fingerprint="of something else")
     with pytest.raises(UserError, match="holds predictions made with other settings"):
         score_cell(GRID.score_specification(cell), str(path), None, None, str(scores))
     assert not scores.exists()
-    frame.write_parquet(path, metadata={"fingerprint": fingerprint(GRID.prediction_specification(cell))})
+    publish_table(path, frame, fingerprint=fingerprint(GRID.prediction_specification(cell)))
     score_cell(GRID.score_specification(cell), str(path), None, None, str(scores))
     assert pl.read_parquet(scores).select("language", "score", "n", "steps").rows() == [("de", 100.0, 1, 0)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,8 +134,32 @@ def test_a_folder_that_cannot_be_written(small_disk, fault):
 def test_memory_that_runs_out():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60)
-    for error in (caught.value, MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")):
+    for error in (caught.value, MemoryError()):
         assert (machine_fault(error) or "").startswith("out of memory; run the workflow again with --retries 3")
+    of_a_gpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+    assert (machine_fault(of_a_gpu) or "").startswith("out of the GPU's memory; set training.gradient_checkpointing")
+
+
+@pytest.mark.fault("SIGTERM in a job that is not in its training steps")
+def test_a_job_that_is_told_to_stop(tmp_path, fault):
+    code = (
+        "import sys, time; from xlift.jobs import logged\n"
+        "with logged(sys.argv[1]):\n"
+        "    print('begun', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    log = tmp_path / "log"
+    process = subprocess.Popen([sys.executable, "-c", code, str(log)])
+    ends = time.monotonic() + 30
+    while not (log.exists() and "begun" in log.read_text()):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=30) == 1
+    assert log.read_text().splitlines()[1:] == [
+        "error: stopped by SIGTERM; run the workflow again: it goes on from what was finished or saved"
+    ]
+    fault.refuses()
 
 
 def test_faults_of_ours_keep_their_traceback(tmp_path):

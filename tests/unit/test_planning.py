@@ -25,6 +25,7 @@ from xlift.planning.plan import PACKAGED, make_plan, trunk_ratio
 from xlift.planning.scheduling import list_schedule, longest_chain
 from xlift.planning.text import duration, scaled
 from xlift.study import parse_study
+from xlift.tables import publish_table
 from xlift.training.cost import EncoderShape, training_flops
 
 SETTINGS: dict[str, Any] = {
@@ -174,7 +175,7 @@ def publish(grid: Grid, folder: Path) -> None:
     runs = [(None, run) for run in grid.intermediates]
     trained = [(cell.target, cell.intermediate) for cell in grid.target_runs()]
     places = [place(target, run) for target, run in runs + trained]
-    pl.DataFrame(places, schema=list(PLACE), orient="row").write_parquet(folder / "runs.parquet")
+    publish_table(folder / "runs.parquet", pl.DataFrame(places, schema=list(PLACE), orient="row"))
     for job in study_jobs(grid, NOWHERE):
         if job.path and not (folder / job.path).exists():
             path = folder / job.path

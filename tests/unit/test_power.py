@@ -20,6 +20,7 @@ from xlift.contrasts.table import ContrastSettings
 from xlift.languages import load_languages
 from xlift.resource import resource_levels
 from xlift.settings import Power
+from xlift.tables import publish_table
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = load_languages(ROOT / "config" / "languages.csv")
@@ -184,13 +185,12 @@ def test_stated_variances_and_pilots_are_used_and_named(folder: Path, capsys: py
     assert planned() > 2 * assumed
     grid = build_grid(XTREME_R, LEVELS, 1, (0.0, 1.0), 3)
     score, baseline = draw_scores(grid, Spreads(noise=0.1, checkpoint_tilt=0.05), 0.0, np.random.default_rng(0))
-    gains_frame(grid, score, baseline).write_parquet(folder / "results" / "small" / "gains.parquet")
+    publish_table(folder / "results" / "small" / "gains.parquet", gains_frame(grid, score, baseline))
     _, text = run(folder, capsys)
     assert "estimated from results/small/gains.parquet" in text
     assert planned() < assumed
-    gains_frame(grid, score, baseline).filter(pl.col("budget") == 1).write_parquet(
-        folder / "results" / "small" / "gains.parquet"
-    )
+    one = gains_frame(grid, score, baseline).filter(pl.col("budget") == 1)
+    publish_table(folder / "results" / "small" / "gains.parquet", one)
     _, text = run(folder, capsys)
     assert "cannot be estimated (not identified" in text
     assert planned() == assumed

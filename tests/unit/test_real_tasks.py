@@ -21,10 +21,11 @@ from xlift.grid import Grid
 from xlift.jobs.cells import CellFiles
 from xlift.jobs.predict import predict_job
 from xlift.jobs.prepare import encode_task, prepare_data
-from xlift.jobs.score import read_table, score_cell
+from xlift.jobs.score import score_cell
 from xlift.jobs.train import train_job
 from xlift.runs import Cell, baseline
 from xlift.study import parse_study
+from xlift.tables import read_table
 
 pytestmark = pytest.mark.skipif(not HERE, reason=ABSENT)
 

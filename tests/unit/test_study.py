@@ -14,12 +14,16 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from xlift.analysis import study_levels
 from xlift.cli import main
 from xlift.errors import UserError
-from xlift.grid import Grid
-from xlift.study import Study, load_study, parse_study, read_yaml
+from xlift.grid import Grid, plan_specification
+from xlift.languages import load_languages
+from xlift.planning.plan import Plan, make_plan
+from xlift.study import Study, check_paths, load_study, parse_study, read_yaml
 
 ROOT = Path(__file__).parents[2]
+LANGUAGES = load_languages(ROOT / "config" / "languages.csv")
 GOOD: dict[str, Any] = {
     "study": "mini",
     "intermediates": ["cldr_pairs", "cldr_qa"],
@@ -272,6 +276,70 @@ def test_any_text_is_a_study_or_one_sentence(tmp_path, text):
     if isinstance(found, str):
         assert len(found.splitlines()) == 1
         assert found.startswith(str(path))
+
+
+# One or two changes to a good study, most of which it takes: what comes after the study file is reached, too.
+PLACES = st.text(max_size=12) | st.sampled_from(
+    ["/", "..", ".", "\0", "a\nb", "x" * 5000, "y/" * 400, "no/such/folder", "ä.csv"]
+)
+CHANGES: dict[str, st.SearchStrategy[Any]] = {
+    "study": st.sampled_from(["a-b_c", "mini2", "../x", "/tmp/x", "a\nb", "x;y", "$(id)", "a b", ".", "é"]),
+    "intermediates": st.lists(st.sampled_from(["cldr_pairs", "cldr_qa", "cldr_choice"]), min_size=1, max_size=2),
+    "budgets": st.lists(
+        st.sampled_from([0.25, 1, 2, 4, 1e9, {"steps": 30}, {"epochs": 0.1}, {"examples": 64}]), min_size=1, max_size=3
+    ),
+    "seeds": st.lists(st.integers(0, 9), min_size=1, max_size=3),
+    "targets": st.lists(st.sampled_from(["cldr_kind", "cldr_retrieval", "cldr_entities"]), min_size=1, max_size=2),
+    "languages": st.sampled_from(["all", ["de", "sw"], ["en"], ["xx"], []]),
+    "schedule": st.sampled_from(["independent", "trunk"]),
+    "controls": st.lists(st.sampled_from(["extra_target", "shuffled_labels"]), max_size=2),
+    "cross": st.fixed_dictionaries({}, optional={"batch_size": st.lists(st.integers(1, 64), max_size=2)}),
+    "trainable": st.fixed_dictionaries({}, optional={"rank": st.integers(-1, 64), "layers": st.integers(-1, 13)}),
+    "contrasts": st.fixed_dictionaries(
+        {}, optional={"resource": PLACES | st.sampled_from(["cc100", "joshi"]), "low_below": st.floats(-1, 3)}
+    ),
+    "data": st.fixed_dictionaries(
+        {}, optional={"root": PLACES, "folders": st.dictionaries(PLACES, PLACES, max_size=1)}
+    ),
+    "translated": st.dictionaries(st.sampled_from(["cldr_pairs", "cldr_qa"]), PLACES, max_size=1),
+}
+MOSTLY_RIGHT = (
+    st.lists(st.sampled_from(sorted(CHANGES)), max_size=2)
+    .flatmap(lambda keys: st.fixed_dictionaries({key: CHANGES[key] for key in keys}))
+    .map(lambda changes: {**GOOD, **changes})
+)
+PLANNED: list[bool] = []
+
+
+@settings(max_examples=500, deadline=None)
+@given(MOSTLY_RIGHT)
+@example({**GOOD, "contrasts": {"resource": "\0.csv"}})
+@example({**GOOD, "data": {"root": "x" * 5000}})
+@example({**GOOD, "data": {"root": "a\nb"}})
+@example({**GOOD, "translated": {"cldr_qa": "a\nb"}})
+def test_what_looks_like_a_study_is_planned_or_one_sentence(content):
+    def planned() -> Plan:
+        study = parse_study(content, "my.yaml")
+        check_paths(study, "my.yaml")
+        grid = Grid(study, "my.yaml")
+        study_levels(study, LANGUAGES)
+        plan_specification(grid)
+        for cell in grid.cells[:3]:
+            assert not {"..", "/"} & set(cell.wildcards.values())
+        return make_plan(grid, Path("no/results"), 2, None)
+
+    found = outcome(planned)
+    PLANNED.append(not isinstance(found, str))
+    if isinstance(found, str):
+        assert len(found.splitlines()) == 1
+        assert not [character for character in found if not character.isprintable()]
+
+
+def test_some_of_them_are_planned():
+    if not PLANNED:
+        pytest.skip("the test before this one was not run")
+    assert len(PLANNED) >= 500
+    assert 50 < sum(PLANNED) < len(PLANNED) - 50
 
 
 # --- The command ---

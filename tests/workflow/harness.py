@@ -98,9 +98,9 @@ class Workspace:
         """Run a study on all cores."""
         return self.snakemake("--cores", str(CORES), *arguments, "--configfile", study)
 
-    def plan(self, *arguments: str, study: str = STUDY_FILE) -> dict[str, int]:
+    def plan(self, *arguments: str, study: str = STUDY_FILE, **environment: str) -> dict[str, int]:
         """Jobs by rule that a run of a study would have now."""
-        ended = self.snakemake("--dry-run", *arguments, "--configfile", study)
+        ended = self.snakemake("--dry-run", *arguments, "--configfile", study, **environment)
         assert ended.code == 0, ended.output
         return ended.jobs
 

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from harness import SCORED, TRAINED, Finished, Workspace, tiny_study
 
+from faults import Fault
 from xlift.artifacts import sha256_of
 
 TRUNK: dict[str, Any] = {
@@ -124,6 +125,23 @@ def test_a_branch_does_not_depend_on_the_points_before_it(trunk: Finished, tmp_p
     assert ended.jobs == {"train_trunk": 1, "train_intermediate": 1}
     assert manifest(workspace, "trunk/cldr_choice/x4/seed1")["start"] is None
     assert checkpoint(workspace, "x4") == checkpoint(trunk.workspace, "x4")
+
+
+@pytest.mark.fault("one flipped bit in a trunk's state")
+def test_a_flipped_bit_in_a_trunk(trunk: Finished, tmp_path: Path, fault: Fault) -> None:
+    workspace = copy_of(trunk, tmp_path)
+    state = next((workspace.results() / "trunk").rglob("state.safetensors"))
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    made = workspace.results() / "intermediate" / state.parent.relative_to(workspace.results() / "trunk")
+    shutil.rmtree(made)
+    ended = workspace.run(str((made / "manifest.json").relative_to(workspace.folder)))
+    assert ended.code != 0
+    assert f"{state.relative_to(workspace.folder)}: sha256 is" in ended.output
+    assert "Traceback" not in ended.output
+    assert not (made / "manifest.json").exists()
+    fault.refuses()
 
 
 def test_states_may_be_cleaned_away(trunk: Finished, tmp_path: Path) -> None:

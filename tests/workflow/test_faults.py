@@ -7,11 +7,14 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 import torch
 from harness import MODEL_ID, STUDY_FILE, Finished, Workspace, tiny_study
@@ -44,24 +47,39 @@ def nothing_half_written(root: Path) -> None:
         assert sha256_of(path.with_suffix(".parquet")) == json.loads(path.read_text(encoding="utf-8"))["sha256"]
 
 
+def children(pid: int) -> list[psutil.Process]:
+    """Processes below one that may have ended."""
+    with suppress(psutil.Error):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
 @pytest.mark.fault("kill -9 of Snakemake and all its jobs, at a random moment of a study")
 def test_killed_at_random_moments(workspace: Workspace, finished: Finished, fault: Fault) -> None:
     workspace.write_study(finished.settings)
     moments = random.Random(20)
-    kills = 0
+    kills, at_work = 0, 0
+    kept: dict[str, str] = {}
     while kills < KILLS:
         # The machine is gone, and its lock with it; what was being written is marked as incomplete.
         process = workspace.start("--cores", "2", "--nolock", "--configfile", STUDY_FILE)
         time.sleep(moments.uniform(1.0, LATEST))
         if process.poll() is None:
+            at_work += any(".snakemake/scripts" in " ".join(job.cmdline()) for job in children(process.pid))
             os.killpg(process.pid, signal.SIGKILL)
             kills += 1
         output, _ = process.communicate(timeout=60)
         assert "Traceback" not in output, output
         nothing_half_written(workspace.results())
+        # What was done stays as it was.
+        found = tables(workspace)
+        assert kept.items() <= found.items()
+        kept = {path: digest for path, digest in found.items() if "/" in path}
         if process.returncode == 0:
-            assert tables(workspace) == tables(finished.workspace)
+            assert found == tables(finished.workspace)
             shutil.rmtree(workspace.folder / "results")
+            kept = {}
+    assert at_work >= KILLS // 4, "most of the kills found nothing at work"
     ended = workspace.run("--nolock")
     assert ended.code == 0, ended.output
     assert tables(workspace) == tables(finished.workspace)
@@ -117,6 +135,24 @@ def test_a_flipped_bit(copied: Workspace, finished: Finished, fault: Fault, dama
         assert sha256_of(copied.results() / made) == sha256_of(finished.workspace.results() / made)
 
 
+@pytest.mark.fault("one altered number in a manifest")
+def test_an_altered_manifest(copied: Workspace, fault: Fault) -> None:
+    """Of the run's steps, which scores quote; nothing else tells of it."""
+    path = copied.results() / "intermediate" / RUN / "manifest.json"
+    times, text = path.stat(), path.read_text(encoding="utf-8")
+    assert text.count('"steps": 4,') >= 1
+    path.write_text(text.replace('"steps": 4,', '"steps": 5,'), encoding="utf-8")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    for cell in (copied.results() / "scores").glob(f"*/{RUN}.parquet"):
+        cell.unlink()
+    (copied.results() / "scores.parquet").unlink()
+    ended = copied.run("results/tiny/scores.parquet")
+    assert ended.code != 0
+    assert f"intermediate/{RUN}/manifest.json: its sha256 is not the one it carries" in ended.output
+    assert "Traceback" not in ended.output
+    fault.refuses()
+
+
 @pytest.mark.fault("a manifest cut short or with another content")
 @pytest.mark.parametrize("text", ["", "{", '{"files": {}}', "[]"], ids=["empty", "cut", "without files", "a list"])
 def test_a_damaged_manifest(copied: Workspace, fault: Fault, text: str) -> None:
@@ -138,13 +174,18 @@ def test_a_damaged_manifest(copied: Workspace, fault: Fault, text: str) -> None:
 
 
 @pytest.mark.fault("a damaged prediction file")
-@pytest.mark.parametrize("how", ["cut", "empty", "another's"])
+@pytest.mark.parametrize("how", ["cut", "empty", "another's", *(f"a bit at {part}/8" for part in range(8))])
 def test_a_damaged_prediction(copied: Workspace, fault: Fault, how: str) -> None:
     cell = f"cldr_kind/{RUN}.parquet"
     path = copied.results() / "predictions" / cell
     content = path.read_bytes()
     other = copied.results() / "predictions" / "cldr_kind" / "cldr_qa/x1/seed1.parquet"
-    path.write_bytes({"cut": content[:-100], "empty": b"", "another's": other.read_bytes()}[how])
+    damaged = {"cut": content[:-100], "empty": b"", "another's": other.read_bytes()}
+    for part in range(8):
+        flipped = bytearray(content)
+        flipped[len(content) * part // 8 + 5] ^= 1 << part
+        damaged[f"a bit at {part}/8"] = bytes(flipped)
+    path.write_bytes(damaged[how])
     (copied.results() / "scores" / cell).unlink()
     ended = copied.run()
     assert "Traceback" not in ended.output, ended.output
@@ -179,14 +220,62 @@ def test_two_at_once(running: Workspace, fault: Fault) -> None:
     fault.refuses()
 
 
+@pytest.mark.fault("a lock in the folder that no Snakemake here has taken")
+def test_a_foreign_lock(copied: Workspace, fault: Fault) -> None:
+    """Of another machine that shares the folder, or of one that is gone: only a person can tell."""
+    (copied.results() / "report/index.html").unlink()
+    locks = copied.folder / ".snakemake" / "locks"
+    locks.mkdir(exist_ok=True)
+    (locks / "0.output.lock").write_text("results/tiny/report/index.html\n", encoding="utf-8")
+    (locks / "0.input.lock").write_text("results/tiny/scores.parquet\n", encoding="utf-8")
+    ended = copied.run()
+    assert ended.code != 0
+    assert "Error: Directory cannot be locked" in ended.output
+    assert "--unlock" in ended.output
+    assert not (copied.results() / "report/index.html").exists()
+    fault.refuses()
+    assert copied.run("--unlock").code == 0
+    assert copied.run().code == 0
+    assert copied.plan() == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system that cannot be written")
+@pytest.mark.fault("a results folder that cannot be written")
+def test_results_that_cannot_be_written(workspace: Workspace, finished: Finished, fault: Fault) -> None:
+    workspace.write_study(finished.settings)
+    results = workspace.folder / "results"
+    results.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(results)], check=True)
+    try:
+        assert workspace.plan()["prepare_encoder"] == 1  # a dry-run writes nothing
+        ended = workspace.run()
+    finally:
+        subprocess.run(["umount", str(results)], check=True)
+    assert ended.code != 0
+    assert "results/tiny: cannot be written; give this user the right to, or run Snakemake in another" in ended.output
+    assert "Traceback" not in ended.output
+    assert "rule prepare" not in ended.output.split("Job stats")[1]
+    fault.refuses()
+
+
 @pytest.mark.fault("a clock that was ahead by an hour while a run was published")
 def test_clock_skew(copied: Workspace, finished: Finished, fault: Fault) -> None:
-    """Work may be repeated, for Snakemake goes by time; the result is the same."""
+    """What starts from the run has not begun; by Snakemake's rules its outputs would be older than their inputs."""
     later = time.time() + 3600
     for path in (copied.results() / "intermediate" / RUN).iterdir():
         os.utime(path, (later, later))
+    for kind in ("target", "predictions"):
+        for path in sorted((copied.results() / kind).glob(f"*/{RUN}*")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (copied.results() / "scores.parquet").unlink()
+    (copied.results() / "report/index.html").unlink()
     ended = copied.run()
     assert ended.code == 0, ended.output
+    assert ended.jobs["train_target"] == 2
+    assert ended.jobs["predict_cell"] == 3
+    manifest = copied.results() / "intermediate" / RUN / "manifest.json"
+    assert manifest.stat().st_mtime < time.time()
+    assert copied.plan() == {}
     assert tables(copied) == tables(finished.workspace)
     fault.survives()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,14 +71,23 @@ def commented(workspace: Workspace, root: Path) -> dict[str, int]:
     return workspace.plan()
 
 
+def installed(workspace: Workspace, name: str, version: str) -> str:
+    """A PYTHONPATH on which a library is found in another version than the installed one's."""
+    folder = workspace.folder / "newer" / f"{name}-{version}.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+    return os.pathsep.join(filter(None, (str(folder.parent), os.environ.get("PYTHONPATH"))))
+
+
 def upgraded(workspace: Workspace, root: Path) -> dict[str, int]:
-    """As if all runs had been made by an older torch."""
-    for path in sorted(workspace.results().rglob("seed1/manifest.json")):
-        manifest, times = json.loads(path.read_text(encoding="utf-8")), path.stat()
-        manifest["versions"]["torch"] = "2.0.0"
-        path.write_text(json.dumps(manifest), encoding="utf-8")
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    return workspace.plan()
+    """Another torch is installed than the one that all runs were made with."""
+    path = installed(workspace, "torch", "99.0")
+    code = "import importlib.metadata as m; print(m.version('torch'))"
+    seen = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    assert seen.stdout.strip() == "99.0"
+    return workspace.plan(PYTHONPATH=path)
 
 
 def remade(workspace: Workspace, root: Path) -> dict[str, int]:
@@ -128,6 +138,14 @@ def test_the_page_has_every_change_and_no_other() -> None:
 def test_after(change: str, copied: Workspace, finished: Finished) -> None:
     jobs = CHANGES[change](copied, Path(finished.settings["data"]["root"]))
     assert set(jobs) - {"all"} == rules(ROWS[change])
+
+
+def test_another_babel_prepares_the_benchmark_again(copied: Workspace) -> None:
+    """Its names are the data: everything is made again, but not the encoder."""
+    jobs = copied.plan(PYTHONPATH=installed(copied, "babel", "99.0"))
+    assert jobs["prepare_data"] == jobs["encode_task"] == 5
+    assert (jobs["train_intermediate"], jobs["train_target"]) == (2, 6)
+    assert "prepare_encoder" not in jobs
 
 
 def test_what_is_asked_for_comes_back(copied: Workspace) -> None:

@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
 from xlift.analysis import plan_to_write, study_levels
-from xlift.artifacts import holds
+from xlift.artifacts import check_writable, holds
 from xlift.errors import UserError
 from xlift.grid import (
     Grid,
@@ -62,6 +62,14 @@ def told(function):
     """A function whose parameters Snakemake is told once; else it inspects the function for every job."""
     overwrite_function_params(function, inspect.signature(function).parameters)
     return function
+
+
+# Not while the file is read: a dry-run writes nothing.
+onstart:
+    try:
+        check_writable(Path("results") / STUDY.study)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 wildcard_constraints:

@@ -9,7 +9,7 @@ from xlift.jobs import logged
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0], snakemake.input):
     from xlift.jobs.prepare import prepare_data
 
     prepare_data(

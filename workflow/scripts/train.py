@@ -9,7 +9,7 @@ from xlift.jobs import fast_imports, logged, start_computing
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0], snakemake.input):
     start_computing()
     if not replaced(list(snakemake.output)):
         with fast_imports():

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import TextIO
+from types import FrameType
+from typing import NoReturn, TextIO
 
 from xlift.errors import UserError
 from xlift.gpu_slots import VISIBLE, claim_gpu
@@ -32,8 +36,11 @@ def fast_imports() -> Iterator[None]:
 
 
 @contextmanager
-def logged(log: str) -> Iterator[None]:
-    """Send a job's output to its log file; end it with one sentence, or a traceback where the fault is ours."""
+def logged(log: str, inputs: Iterable[str] = ()) -> Iterator[None]:
+    """Send a job's output to its log file; end it with one sentence, or a traceback where the fault is ours.
+
+    `inputs`: the files that the job reads, none of which may be from the future (see `brought_to_now`).
+    """
     path = Path(log)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +49,9 @@ def logged(log: str) -> Iterator[None]:
         sys.exit(f"error: {machine_fault(error) or error}")
     with _closing(stream), redirect_stdout(stream), redirect_stderr(stream):
         try:
-            yield
+            with stoppable():
+                brought_to_now(inputs)
+                yield
         except Exception as error:
             sentence = str(error) if isinstance(error, UserError) else machine_fault(error)
             try:
@@ -56,6 +65,38 @@ def logged(log: str) -> Iterator[None]:
         else:
             return
     sys.exit(failed)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM end a job in a sentence wherever it is; a training run's steps take it as a request to save first."""
+
+    def stop(number: int, _: FrameType | None) -> NoReturn:
+        name = signal.Signals(number).name
+        raise UserError(f"stopped by {name}; run the workflow again: it goes on from what was finished or saved")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def brought_to_now(paths: Iterable[str]) -> None:
+    """Give files that were written by a clock ahead of this one's the present time.
+
+    Snakemake takes an output that is older than an input for a fault of the job, and deletes it: a job that reads what
+    a machine with such a clock wrote could not end before this clock has caught up.
+    """
+    now = time.time()
+    for path in paths:
+        with suppress(OSError):
+            if os.stat(path).st_mtime > now:
+                os.utime(path, (now, now))
+                print(f"{path}: was written by a clock that is ahead of this machine's; its time is set to now")
 
 
 @contextmanager

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xlift.artifacts import MANIFEST, holds, publishing
+from xlift.artifacts import MANIFEST, holds
 from xlift.errors import UserError
-from xlift.grid import Grid, place
+from xlift.grid import FINGERPRINT_LETTERS, Grid, place
 from xlift.jobs.cells import CellFiles, score_available
 from xlift.jobs.report import estimate, render
 from xlift.jobs.score import collect_runs
 from xlift.runs import Cell, Intermediate
 from xlift.study import parse_study
+from xlift.tables import publish_table
 
 
 def report_available(
@@ -38,8 +39,7 @@ def report_available(
     if not present:
         raise UserError(f"study {grid.study.study}: no cell has predictions yet; run the workflow first")
     table, _ = score_available(grid, folder, workers, present)
-    with publishing(Path(outputs["scores"])) as temporary:
-        table.write_parquet(temporary)
+    publish_table(Path(outputs["scores"]), table)
     runs = finished_runs(grid, folder)
     if not any(runs.values()):
         raise UserError(f"study {grid.study.study}: no run is finished yet; run the workflow first")
@@ -69,6 +69,7 @@ def finished_runs(grid: Grid, folder: Path) -> dict[str, list[tuple[list[Any], s
     for group, kind, target, run, job in jobs:
         path = "{inter}/{budget}/seed{seed}".format(**run.wildcards)
         manifest = folder / kind / (target or "") / path / MANIFEST
-        if holds(manifest, grid.stamp(kind, job).fingerprint):
-            found[group].append((list(place(target, run)), str(manifest)))
+        expected = grid.stamp(kind, job).fingerprint
+        if holds(manifest, expected):
+            found[group].append(([*place(target, run), expected[:FINGERPRINT_LETTERS]], str(manifest)))
     return found

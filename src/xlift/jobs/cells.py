@@ -19,14 +19,15 @@ from typing import Any
 
 import polars as pl
 
-from xlift.artifacts import fingerprint, holds, publishing
+from xlift.artifacts import fingerprint, holds
 from xlift.contrasts.gains import SCORE_KEY
 from xlift.errors import UserError
 from xlift.example_sets import Specification
 from xlift.grid import Grid
-from xlift.jobs.score import read_table, score_cell
+from xlift.jobs.score import score_cell
 from xlift.runs import Cell
 from xlift.study import parse_study
+from xlift.tables import publish_table, read_table
 
 CELLS_A_PROCESS = 32
 """Fewer cells are scored sooner than another process starts."""
@@ -88,8 +89,7 @@ def score_cells(specification: Specification, settings: dict[str, Any], scores: 
     if missing:
         first = CellFiles.of(grid, missing[0], Path(scores).parent).predictions
         raise UserError(f"{first}: is missing{_more(len(missing))}; run the workflow again to make it")
-    with publishing(Path(scores)) as temporary:
-        table.write_parquet(temporary, metadata={"fingerprint": fingerprint(specification)})
+    publish_table(Path(scores), table, fingerprint=fingerprint(specification))
 
 
 def score_available(

@@ -24,6 +24,11 @@ def machine_fault(error: BaseException) -> str | None:
         )
     if number in FORBIDDEN or any(words in text for words in FORBIDDEN_WORDS):
         return f"{where}cannot be written or read; give this user the right to, and run the workflow again"
+    if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text:
+        return (
+            "out of the GPU's memory; set training.gradient_checkpointing to `on`, lower training.micro_batch_tokens, "
+            "or run on a larger GPU (neither changes what is trained)"
+        )
     if isinstance(error, MemoryError) or any(words in text for words in MEMORY_WORDS):
         return (
             "out of memory; run the workflow again with --retries 3, so that each attempt asks for more, or lower "

@@ -20,11 +20,11 @@ from xlift.contrasts.structure import Spreads
 from xlift.errors import UserError
 from xlift.grid import Grid
 from xlift.jobs.report import contrast_settings
-from xlift.jobs.score import read_table
 from xlift.languages import load_languages
 from xlift.report.figures import static_svg
 from xlift.settings import Power
 from xlift.study import Study
+from xlift.tables import publish_table, read_table
 
 LANGUAGES = Path("config/languages.csv")
 FACETS = {"seeds": "n_seeds", "budgets": "n_budgets", "range": "doublings", "intermediates": "n_intermediates"}
@@ -57,8 +57,7 @@ def write_power(study: Study, file: str, results: Path) -> str:
         n_seeds=len(study.seeds),
     )
     found = power_table(layout, settings.levels(known), spreads, settings.confidence)
-    with publishing(results / "power.parquet") as temporary:
-        found.write_parquet(temporary)
+    publish_table(results / "power.parquet", found)
     svg = static_svg(power_chart(found), 720, "power")
     publish_text(results / "power.svg", svg)
     with publishing(results / "power.png") as temporary:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from xlift.artifacts import fingerprint, publishing, read_manifest, verified
+from xlift.artifacts import fingerprint, read_manifest, verified
 from xlift.catalog import task_of
 from xlift.encoder.adapt import Trainable
 from xlift.hooks import recorded
 from xlift.jobs.prepare import checked_encoder, checked_examples, checked_tokens, encoder_sha256
 from xlift.predict import predict_cell
+from xlift.tables import publish_table
 from xlift.tasks.encoded import TOKENS, Encoded
 from xlift.training.checkpoint import check_encoder, read_weights, split_weights
 
@@ -41,6 +42,4 @@ def predict_job(
     tokens = Encoded.load(verified(checked_tokens(Path(encoded), Path(encoder)), TOKENS))
     folder, data = checked_encoder(Path(encoder)), checked_examples(Path(examples))
     frame = predict_cell(task, specification, folder, tokens, data, weights, trainable, chosen)
-    out = Path(predictions)
-    with publishing(out) as temporary:
-        frame.write_parquet(temporary, metadata={"fingerprint": fingerprint(specification), **recorded()})
+    publish_table(Path(predictions), frame, fingerprint=fingerprint(specification), **recorded())

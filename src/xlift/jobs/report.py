@@ -11,18 +11,18 @@ from typing import Any
 import polars as pl
 
 from xlift.analysis import PLAN, plan_sentence
-from xlift.artifacts import publish_text, publishing, read_manifest
+from xlift.artifacts import publish_text, read_manifest
 from xlift.catalog.task import MAIN
 from xlift.contrasts.answer import answer, answer_table
 from xlift.contrasts.estimands import estimate_contrasts
 from xlift.contrasts.gains import CELL, completeness, compute_gains
 from xlift.contrasts.sensitivity import split_gains
 from xlift.contrasts.table import ContrastSettings
-from xlift.jobs.score import read_table
 from xlift.languages import SOURCE_LANGUAGE, load_languages
 from xlift.report.figures import write_figures
 from xlift.report.inputs import ReportInputs
 from xlift.report.page import render_page
+from xlift.tables import publish_table, read_table
 
 
 def estimate(
@@ -33,8 +33,7 @@ def estimate(
     table = compute_gains(read_table(Path(scores)).join(measured, on="language", how="left", maintain_order="left"))
     found = estimate_contrasts(table, load_languages(Path(languages)), contrast_settings(settings))
     for frame, path in ((table, gains), (found, contrasts)):
-        with publishing(Path(path)) as temporary:
-            frame.write_parquet(temporary)
+        publish_table(Path(path), frame)
 
 
 def fertility(tokens_per_character: Sequence[Mapping[str, float]]) -> pl.DataFrame:

@@ -9,10 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from xlift.artifacts import fingerprint, holds, publishing, read_manifest
+from xlift.artifacts import fingerprint, holds, manifest_of
 from xlift.contrasts.gains import SCORE_KEY
 from xlift.errors import UserError
 from xlift.metrics import score_predictions
+from xlift.tables import publish_table, read_table
 
 REALISED = ("steps", "examples", "tokens", "padded_tokens", "flops", "batch_size")
 """What a score row tells of the intermediate run."""
@@ -42,8 +43,8 @@ def score_cell(
             "delete it and run the workflow again"
         )
     frame = read_table(Path(predictions))
-    before = None if intermediate is None else read_manifest(Path(intermediate).parent)
-    after = None if target is None else read_manifest(Path(target).parent)
+    before = None if intermediate is None else manifest_of(Path(intermediate), specification["before"])
+    after = None if target is None else manifest_of(Path(target), specification["after"])
     realised = before_target(specification, before, after)
     metrics = specification["metrics"]
     try:
@@ -66,8 +67,7 @@ def score_cell(
         collapsed=pl.lit(any(facts["dev"]["collapsed"] for facts in (before, after) if facts is not None)),
         shared_data=pl.lit(specification["shared_data"]),
     ).sort(SCORE_KEY)
-    with publishing(Path(scores)) as temporary:
-        table.write_parquet(temporary, metadata={"fingerprint": fingerprint(specification)})
+    publish_table(Path(scores), table, fingerprint=fingerprint(specification))
 
 
 def before_target(
@@ -93,31 +93,19 @@ def before_target(
     return {**spent, **whole, "batch_size": target["batch_size"]}
 
 
-def read_table(path: Path) -> pl.DataFrame:
-    """A parquet table; `UserError` where the file is missing or damaged."""
-    try:
-        return pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path}: is not a whole parquet file ({reason}); delete it and run the workflow again"
-        ) from None
-
-
 def collect_runs(specification: dict[str, Any], manifests: dict[str, Sequence[str]], runs: str) -> None:
     """One table of all training runs: `manifests` by kind, each with its place in the grid in `specification`."""
     rows = [
-        _run_row(place, read_manifest(Path(path).parent))
+        _run_row(place, manifest_of(Path(path), place[-1]))
         for kind in ("trunks", "intermediates", "targets")
         for place, path in zip(specification[kind], manifests[kind], strict=True)
     ]
     table = pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col("target").cast(pl.String))
-    with publishing(Path(runs)) as temporary:
-        table.sort("kind", "target", "intermediate", "arm", "budget", "seed").write_parquet(temporary)
+    publish_table(Path(runs), table.sort("kind", "target", "intermediate", "arm", "budget", "seed"))
 
 
 def _run_row(place: Sequence[Any], facts: dict[str, Any]) -> dict[str, Any]:
-    target, intermediate, arm, budget, seed = place
+    target, intermediate, arm, budget, seed, _ = place
     dev = facts["dev"] or dict.fromkeys(("metric", "score", "floor", "collapsed"))  # none of a trunk's segment
     return {
         "kind": facts["specification"]["kind"],

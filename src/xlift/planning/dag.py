@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xlift.artifacts import fingerprint, holds
+from xlift.errors import UserError
 from xlift.grid import PLACE, Grid, place
 from xlift.runs import Cell, Intermediate
 
@@ -184,11 +185,11 @@ def _is_current(grid: Grid, job: Job, folder: Path) -> bool:
 
 def _places(table: Path) -> set[tuple[Any, ...]] | None:
     """Runs that a table is of; None where it cannot be read."""
-    import polars as pl
+    from xlift.tables import read_table
 
     try:
-        return set(pl.read_parquet(table, columns=list(PLACE)).unique().iter_rows())
-    except (OSError, pl.exceptions.PolarsError):
+        return set(read_table(table).select(PLACE).iter_rows())
+    except UserError:
         return None
 
 

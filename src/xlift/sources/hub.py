@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from copy import copy as shallow_copy
@@ -37,6 +38,9 @@ _SETTINGS = {
     "root": "a `data.root`",
 }
 _BATCH_ROWS = 10_000
+_TEXTS = (".json", ".jsonl", ".csv", ".tsv", ".txt")
+_PLAIN = (".parquet", ".arrow", *_TEXTS, *(f"{text}.gz" for text in _TEXTS))
+"""Ends of the names of files that are read: `datasets` would open archives too, and whatever lies in them."""
 
 
 @dataclass(frozen=True)
@@ -222,8 +226,23 @@ def _files(copy: _Copy, builder: DatasetBuilder, config: str, rows: str) -> list
         raise UserError(
             f"{copy.name}, {config}: has no split {rows!r}{_near(rows, known)}; its splits are {_listed(known)}"
         )
-    folder = copy.folder.resolve()
-    return [Path(path).relative_to(folder).as_posix() for path in splits[rows]]
+    return [_own_file(copy, str(path)) for path in splits[rows]]
+
+
+def _own_file(copy: _Copy, path: str) -> str:
+    """Path in the repository of a file that its card names; refused outside of it, and where it is no plain data."""
+    try:
+        name = Path(os.path.normpath(path)).relative_to(copy.folder.resolve()).as_posix()
+    except ValueError:
+        raise UserError(
+            f"{copy.name}: its card names data outside the repository ({path!r}), which is never read; correct it"
+        ) from None
+    if not name.endswith(_PLAIN):
+        raise UserError(
+            f"{copy.name}: {name} is none of the kinds of file that are read ({', '.join(_PLAIN)}); use the revision "
+            f"{CONVERTED}, or unpack it"
+        )
+    return name
 
 
 def _frame(
