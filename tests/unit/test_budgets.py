@@ -406,6 +406,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"cross": {"lr_scaling": ["log"]}}, "cross.lr_scaling.0: 'log' is not right: input should be 'none', 'sqrt' or"),
     ({"cross": {"lr_scaling": []}}, "cross.lr_scaling: the list is empty; give at least one"),
+    (
+        {"cross": {"lr_scaling": ["linear"]}},
+        "cross.lr_scaling: is for other batch sizes than the recipe's, and none is given; add cross.batch_size",
+    ),
     ({"cross": {"batch_size": [8, 8]}}, "cross: batch_size: 8 is listed twice; list it once"),
     ({"cross": {"batch_size": 8}}, "cross.batch_size: 8 is not a list; write one such as [1, 2, 3]"),
     (

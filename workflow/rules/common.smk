@@ -122,19 +122,19 @@ def text_of(stamp):
 
 
 @told
-def execution(wildcards, threads):
-    """Settings of speed and memory. Asking for `threads` keeps this param out of Snakemake's comparison of params."""
+def execution(wildcards, output):
+    """Settings of speed and memory. Asking for `output` keeps this param out of Snakemake's comparison of params."""
     return EXECUTION
 
 
 @told
-def data_places(wildcards, threads):
+def data_places(wildcards, output):
     """Where data is read from, which repeats nothing by being moved (see `execution`)."""
     return {"hub_root": STUDY.data.root, "folders": dict(STUDY.data.folders)}
 
 
 @told
-def settings(wildcards, threads):
+def settings(wildcards, output):
     """The study file's settings, for a job that makes the grid of them again: not compared either, like `execution`."""
     return as_param(config)
 

@@ -37,14 +37,15 @@ class MemoryPlan:
 
 @dataclass(frozen=True)
 class Weights:
-    """Numbers of weights: trained ones in float32 with gradient and two moments, frozen ones in the compute dtype."""
+    """Number of trained weights, in float32 with gradient and two moments, and bytes of frozen ones as they are held."""
 
     trained: int
-    frozen: int
+    frozen_bytes: int
 
-    def bytes(self, itemsize: int) -> int:
-        """Memory during training where the compute dtype has `itemsize` bytes."""
-        return 16 * self.trained + itemsize * self.frozen
+    @property
+    def bytes(self) -> int:
+        """Memory during training."""
+        return 16 * self.trained + self.frozen_bytes
 
 
 def activation_bytes(shape: EncoderShape, checkpointing: bool, itemsize: int) -> int:
@@ -71,7 +72,7 @@ def memory_plan(
         return MemoryPlan(execution.micro_batch_tokens or CPU_TOKENS, wanted == "on")
     memory = compute.memory_bytes()
     itemsize = compute.dtype.itemsize
-    held = weights.bytes(itemsize)
+    held = weights.bytes
     room = max(USABLE * memory - held, 0)
     fitting = {choice: int(room // activation_bytes(shape, choice, itemsize)) for choice in (False, True)}
     least = max(longest, execution.micro_batch_tokens or 0)

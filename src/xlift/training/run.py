@@ -134,10 +134,10 @@ def run_sizes(specification: Mapping[str, Any], inputs: Inputs, model: Built) ->
     """Sizes of a run's model."""
     named = [(n, p) for module in (model.encoder, model.head) for n, p in module.named_parameters()]
     trained = sum(p.numel() for _, p in named if p.requires_grad)
-    frozen = sum(p.numel() for _, p in named if not p.requires_grad)
+    frozen_bytes = sum(p.numel() * p.element_size() for _, p in named if not p.requires_grad)
     body = sum(p.numel() for n, p in model.encoder.named_parameters() if "embeddings." not in n and ".lora_" not in n)
     layers = specification["trainable"].get("layers")
-    return Sizes(encoder_shape(inputs.encoder, layers), Weights(trained, frozen), body)
+    return Sizes(encoder_shape(inputs.encoder, layers), Weights(trained, frozen_bytes), body)
 
 
 def run_cost(
