@@ -37,7 +37,7 @@ class MemoryPlan:
 
 @dataclass(frozen=True)
 class Weights:
-    """Number of trained weights, in float32 with gradient and two moments, and bytes of frozen ones as they are held."""
+    """Number of trained weights (float32, gradient, two moments), and bytes of frozen ones as they are held."""
 
     trained: int
     frozen_bytes: int
