@@ -19,7 +19,7 @@ ORDER = (
     ("artifacts", "gpu_slots"),
     ("download", "hooks"),
     ("catalog", "languages"),
-    ("blocks",),
+    ("blocks", "columns"),
     ("budgets",),
     ("resource",),
     ("settings",),
@@ -44,6 +44,7 @@ ORDER = (
     ("reference",),
     ("jobs",),
     ("export",),
+    ("artifact_reference",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -13,9 +13,11 @@ import polars as pl
 from xlift.analysis import PLAN, plan_sentence
 from xlift.artifacts import publish_text, publishing, read_manifest
 from xlift.catalog.task import MAIN
+from xlift.columns import in_columns
 from xlift.contrasts.answer import answer, answer_table
 from xlift.contrasts.estimands import estimate_contrasts
-from xlift.contrasts.gains import CELL, completeness, compute_gains
+from xlift.contrasts.gains import CELL, FERTILITY, GAINS, completeness, compute_gains
+from xlift.contrasts.rows import CONTRASTS
 from xlift.contrasts.sensitivity import split_gains
 from xlift.contrasts.table import ContrastSettings
 from xlift.jobs.score import read_table
@@ -32,9 +34,9 @@ def estimate(
     measured = fertility([read_manifest(Path(path).parent).get("tokens_per_character", {}) for path in encoded])
     table = compute_gains(read_table(Path(scores)).join(measured, on="language", how="left", maintain_order="left"))
     found = estimate_contrasts(table, load_languages(Path(languages)), contrast_settings(settings))
-    for frame, path in ((table, gains), (found, contrasts)):
+    for frame, columns, path in ((table, (*GAINS, FERTILITY), gains), (found, CONTRASTS, contrasts)):
         with publishing(Path(path)) as temporary:
-            frame.write_parquet(temporary)
+            in_columns(frame, columns).write_parquet(temporary)
 
 
 def fertility(tokens_per_character: Sequence[Mapping[str, float]]) -> pl.DataFrame:
