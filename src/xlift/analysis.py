@@ -28,6 +28,13 @@ By hand, as a hash of the code would call every comment a change; a test holds i
 gives (tests/unit/test_analysis.py), so that it cannot be forgotten.
 """
 PLAN = "analysis_plan.json"
+PLAN_ENTRIES = {
+    "plan": "Confirmatory contrasts, strata, smallest effect, tasks, budgets, seeds, languages, what is left out.",
+    "fingerprint": "sha256 of the plan's canonical JSON; its first twelve digits are on the page.",
+    "before_first_score": "Whether there was no score yet when it was written.",
+    "written": "Date of writing (UTC), for people.",
+}
+"""analysis_plan.json."""
 FEWEST_SEEDS = 3
 """Fewer give an estimate without interval or p."""
 CONFIRMATORY = ("beta_per_doubling", "low_minus_high_per_doubling", "unseen_minus_rest_per_doubling")

@@ -63,9 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--device", help="part of the name of a device that runs were on, or cpu, t4, v100, a100, h100")
     plan.add_argument("--json", action="store_true", help="print all numbers as JSON")
     command("power", "print the smallest effects that a study's grid and larger ones detect")
-    reference = command("reference", "write config/README.md, config/schema.json and docs/tasks.md", config=False)
+    reference = command("reference", "write the generated pages of config and docs", config=False)
     reference.add_argument("folder", type=Path, nargs="?", default=Path("config"))
-    reference.add_argument("--docs", type=Path, default=Path("docs"), help="folder of tasks.md (default docs)")
+    reference.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the pages (default docs)")
     run = command("run", "check a study file, then run it with Snakemake; other options are handed on", config=False)
     run.add_argument("config", type=Path)
     status = command("status", "show which runs and cells are done, running, failed, or missing, and what to do")
@@ -186,7 +186,8 @@ def print_tasks(config: Path | None, role: str | None, as_json: bool) -> None:
 
 
 def write_reference(folder: Path, docs: Path) -> None:
-    """Write what is generated: the reference of study files and the list of tasks."""
+    """Write what is generated: the references of study files and artifacts, and the list of tasks."""
+    from xlift.artifact_reference import artifacts_text
     from xlift.artifacts import publish_text
     from xlift.reference import readme_text, schema_text
     from xlift.task_list import tasks_markdown
@@ -194,6 +195,7 @@ def write_reference(folder: Path, docs: Path) -> None:
     publish_text(folder / "README.md", readme_text())
     publish_text(folder / "schema.json", schema_text())
     publish_text(docs / "tasks.md", tasks_markdown())
+    publish_text(docs / "artifacts.md", artifacts_text())
 
 
 if __name__ == "__main__":

@@ -106,6 +106,17 @@ LAYOUTS: Mapping[str, Layout] = {
 }
 
 
+EXPORT_ENTRIES = {
+    "cell": "The cell, as under predictions/.",
+    "study": "Name of the study.",
+    "predictions_sha256": "sha256 of the predictions file that it was made from.",
+    "side": "`predictions` or `labels`.",
+    "scores": "xlift's own scores in points by metric and language.",
+    "files": "sha256 and bytes of each exported file.",
+}
+"""manifest.json of an exported task."""
+
+
 def layout_of(target: str) -> Layout:
     """A target's layout; UserError where XTREME's evaluation has none."""
     if target not in LAYOUTS:

@@ -20,7 +20,7 @@ ORDER = (
     ("tables",),
     ("download", "hooks"),
     ("catalog", "languages"),
-    ("blocks",),
+    ("blocks", "columns"),
     ("budgets",),
     ("resource",),
     ("settings",),
@@ -45,6 +45,7 @@ ORDER = (
     ("reference",),
     ("jobs",),
     ("export",),
+    ("artifact_reference",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

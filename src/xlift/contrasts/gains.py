@@ -5,18 +5,48 @@ from __future__ import annotations
 import polars as pl
 
 from xlift.catalog.task import NONE
+from xlift.columns import COUNT, NUMBER, TEXT, TRUTH, Column
 from xlift.errors import UserError
 
 CELL = ("target", "intermediate", "arm", "budget", "seed")
 SCORE_KEY = ("study", "target", "intermediate", "arm", "budget", "seed", "language", "metric")
 BASELINE_KEY = ("study", "target", "language", "seed", "metric")
-SCORE_COLUMNS = (
-    "study", "target", "intermediate", "arm", "budget", "seed", "language", "metric", "is_primary", "score", "n",
-    "steps", "examples", "tokens", "padded_tokens", "flops", "batch_size", "collapsed", "shared_data",
-)  # fmt: skip
-GAIN_COLUMNS = (*SCORE_COLUMNS, "gain", "baseline_score")
-OPTIONAL_COLUMNS = ("fertility",)
-"""Kept where the scores have them: tokens a character relative to English."""
+SCORES = (
+    Column("study", TEXT, "Name of the study."),
+    Column("target", TEXT, "Target task that is scored."),
+    Column("intermediate", TEXT, "Intermediate task; `none` for the baseline."),
+    Column("arm", TEXT, "`main`, or in what way the intermediate run differs from it (docs/budgets.md)."),
+    Column("budget", NUMBER, "Intermediate budget as a multiple of the task's reference examples; 0 for the baseline."),
+    Column("seed", COUNT, "Seed of the run."),
+    Column("language", TEXT, "Language that is scored, ISO 639-1."),
+    Column("metric", TEXT, "Name of the metric (docs/predictions.md)."),
+    Column("is_primary", TRUTH, "Whether it is the target's primary metric, the one that is analysed."),
+    Column("score", NUMBER, "Score in points, 0 to 100."),
+    Column("n", COUNT, "Examples the score is of; sentences in tagging."),
+    Column("steps", COUNT, "Optimiser steps of the intermediate run as realised; 0 for the baseline."),
+    Column("examples", COUNT, "Its training examples, repetitions counted."),
+    Column("tokens", COUNT, "Its tokens without padding."),
+    Column("padded_tokens", COUNT, "Its token positions, padding counted."),
+    Column("flops", NUMBER, "Its floating-point operations that were run, forward and backward."),
+    Column("batch_size", COUNT, "Its examples an optimiser step."),
+    Column("collapsed", TRUTH, "Whether the intermediate or the target run stayed at its floor on English dev."),
+    Column("shared_data", TRUTH, "Whether intermediate and target task are trained on the same English examples."),
+)
+"""scores.parquet."""
+GAINS = (
+    *SCORES,
+    Column("gain", NUMBER, "Score minus the baseline's, in points."),
+    Column("baseline_score", NUMBER, "The baseline's score at the same target, language, seed and metric."),
+)
+FERTILITY = Column(
+    "fertility",
+    NUMBER,
+    "Tokens a character relative to English, geometric mean over the targets; null where no target has the language's "
+    "own text.",
+)
+"""Column of gains.parquet that gains have where the scores were given it."""
+SCORE_COLUMNS = tuple(column.name for column in SCORES)
+GAIN_COLUMNS = tuple(column.name for column in GAINS)
 
 
 def compute_gains(scores: pl.DataFrame) -> pl.DataFrame:
@@ -44,7 +74,7 @@ def compute_gains(scores: pl.DataFrame) -> pl.DataFrame:
             gain=pl.col("score") - pl.col("baseline_score"),
             collapsed=pl.col("collapsed") | pl.col("baseline_collapsed"),
         )
-        .select(*GAIN_COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in scores.columns))
+        .select(*GAIN_COLUMNS, *({FERTILITY.name} & set(scores.columns)))
         .sort(SCORE_KEY)
     )
 

@@ -15,6 +15,7 @@ import polars as pl
 from scipy import optimize, stats
 
 from xlift.analysis import FEWEST_SEEDS
+from xlift.columns import COUNT, NUMBER, TEXT, TRUTH, Column, schema_of
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import FloatArray, IntArray, pair_codes
 from xlift.contrasts.mixed import MixedData, fit_mixed
@@ -26,11 +27,22 @@ from xlift.languages import Language
 from xlift.resource import Resource
 
 POWER = 0.8
-SCHEMA = {
-    "estimand": pl.String, "change": pl.String, "n_intermediates": pl.Int64, "n_budgets": pl.Int64,
-    "doublings": pl.Float64, "n_seeds": pl.Int64, "n_runs": pl.Int64, "planned": pl.Boolean, "se": pl.Float64,
-    "degrees_of_freedom": pl.Float64, "smallest_effect": pl.Float64, "note": pl.String,
-}  # fmt: skip
+POWERS = (
+    Column("estimand", TEXT, "`beta_per_doubling` or `low_minus_high_per_doubling`."),
+    Column("change", TEXT, "What differs from the planned grid: `seeds`, `budgets`, `range` or `intermediates`."),
+    Column("n_intermediates", COUNT, "Intermediate tasks."),
+    Column("n_budgets", COUNT, "Budgets of the main arm."),
+    Column("doublings", NUMBER, "Doublings from the smallest to the largest budget."),
+    Column("n_seeds", COUNT, "Seeds."),
+    Column("n_runs", COUNT, "Training runs the grid has, baselines' and targets' too."),
+    Column("planned", TRUTH, "Whether it is the study's own grid."),
+    Column("se", NUMBER, "Standard error to be expected, in points per doubling."),
+    Column("degrees_of_freedom", NUMBER, "Degrees of freedom to be expected."),
+    Column("smallest_effect", NUMBER, "Smallest effect detected with 80 % power, two-sided; null: see the note."),
+    Column("note", TEXT, "Why there is no number; empty where there is one."),
+)
+"""power.parquet."""
+SCHEMA = schema_of(POWERS)
 _PILOT = {
     "language_slope": LANGUAGE,
     "target_language_slope": TARGET,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from xlift.analysis import CONFIRMATORY
+from xlift.columns import COUNT, NUMBER, TEXT, Column, schema_of
 
 BETA, LOW_HIGH, UNSEEN = CONFIRMATORY
 LOW_HIGH_LEVEL = "low_minus_high"
@@ -16,11 +17,23 @@ METHODS = (CLUSTERED, "mixed", "bootstrap", "permutation")
 """How a contrast is estimated and tested, primary first; `tost` rows stand beside the clustered ones."""
 TOST = "tost"
 
-SCHEMA = {
-    "estimand": pl.String, "scope": pl.String, "scale": pl.String, "method": pl.String,
-    "estimate": pl.Float64, "se": pl.Float64, "ci_low": pl.Float64, "ci_high": pl.Float64,
-    "p": pl.Float64, "p_adjusted": pl.Float64, "n_languages": pl.Int64, "n_runs": pl.Int64, "note": pl.String,
-}  # fmt: skip
+CONTRASTS = (
+    Column("estimand", TEXT, "What is estimated (docs/statistics.md); `beta_per_doubling` is primary."),
+    Column("scope", TEXT, "`all`, or the part of the grid or the sensitivity analysis, such as `target=panx`."),
+    Column("scale", TEXT, "Unit of estimate, se and interval: `points`, `logit` or `error_reduction`."),
+    Column("method", TEXT, "`clustered` (primary), `mixed`, `bootstrap`, `permutation` or `tost`."),
+    Column("estimate", NUMBER, "Slopes per doubling of steps, beta also per standard deviation; null: see the note."),
+    Column("se", NUMBER, "Standard error; null where there is none."),
+    Column("ci_low", NUMBER, "Lower end of the interval at the study's confidence; null where there is none."),
+    Column("ci_high", NUMBER, "Its upper end."),
+    Column("p", NUMBER, "Two-sided p of no difference, of `tost` of one that matters; null where there is no test."),
+    Column("p_adjusted", NUMBER, "p adjusted within the row's family of tests; null outside of any."),
+    Column("n_languages", COUNT, "Languages that are compared."),
+    Column("n_runs", COUNT, "Intermediate checkpoints that are compared."),
+    Column("note", TEXT, "Why something is null, and what a reader has to know; empty where there is nothing."),
+)
+"""contrasts.parquet."""
+SCHEMA = schema_of(CONTRASTS)
 
 
 @dataclass(frozen=True)

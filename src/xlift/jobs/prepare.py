@@ -18,6 +18,37 @@ SIZE_TOLERANCE = 0.01
 """Share by which the number of training examples may differ from what budgets were resolved with."""
 
 
+ENCODER_ENTRIES = {
+    "fingerprint": "sha256 of the specification's canonical JSON.",
+    "specification": "Source, repository and revision, or the package's version.",
+    "files": "sha256 and bytes of each other file of the folder.",
+}
+"""manifest.json of the prepared encoder."""
+DATA_ENTRIES = {
+    "fingerprint": "sha256 of the specification's canonical JSON.",
+    "specification": "Source with its reader's version and revisions, languages, limits.",
+    "sha256": "sha256 of the parquet file.",
+    "rows": "Rows by `<split>/<language>`.",
+    "sources": "What was read: repository, config, split and commit, or folder and file, with its sha256.",
+    "dropped": "Rows left out by `<split>/<language>` and reason.",
+    "notes": "Rows that stay and something was done to, by `<split>/<language>` and what.",
+    "supertags": "Of `ccg`: the supertag that each class stands for.",
+}
+"""<task>.json beside prepared examples; what is after `rows` only where repositories or folders were read."""
+ENCODED_ENTRIES = {
+    "fingerprint": "sha256 of the specification's canonical JSON.",
+    "specification": "Examples' and encoder's fingerprints, lengths, the number of training examples expected.",
+    "tokenizer_sha256": "sha256 of the tokenizer.json that cut the texts.",
+    "examples": "Examples of all splits.",
+    "sequences": "Token sequences of these: choices, windows.",
+    "tokens": "Tokens of all sequences.",
+    "train": "Examples, sequences and tokens of the training split.",
+    "tokens_per_character": "Tokens a character by language, on the scored texts.",
+    "files": "sha256 and bytes of each other file of the folder.",
+}
+"""manifest.json of a task's token ids."""
+
+
 def prepare_encoder(specification: dict[str, Any], hub_root: str | None, manifest: Path) -> None:
     """Bring the study's encoder into the folder of `manifest` in the Hugging Face layout.
 

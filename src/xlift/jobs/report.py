@@ -13,9 +13,11 @@ import polars as pl
 from xlift.analysis import PLAN, plan_sentence
 from xlift.artifacts import publish_text, read_manifest
 from xlift.catalog.task import MAIN
+from xlift.columns import in_columns
 from xlift.contrasts.answer import answer, answer_table
 from xlift.contrasts.estimands import estimate_contrasts
-from xlift.contrasts.gains import CELL, completeness, compute_gains
+from xlift.contrasts.gains import CELL, FERTILITY, GAINS, completeness, compute_gains
+from xlift.contrasts.rows import CONTRASTS
 from xlift.contrasts.sensitivity import split_gains
 from xlift.contrasts.table import ContrastSettings
 from xlift.languages import SOURCE_LANGUAGE, load_languages
@@ -32,8 +34,8 @@ def estimate(
     measured = fertility([read_manifest(Path(path).parent).get("tokens_per_character", {}) for path in encoded])
     table = compute_gains(read_table(Path(scores)).join(measured, on="language", how="left", maintain_order="left"))
     found = estimate_contrasts(table, load_languages(Path(languages)), contrast_settings(settings))
-    for frame, path in ((table, gains), (found, contrasts)):
-        publish_table(Path(path), frame)
+    for frame, columns, path in ((table, (*GAINS, FERTILITY), gains), (found, CONTRASTS, contrasts)):
+        publish_table(Path(path), in_columns(frame, columns))
 
 
 def fertility(tokens_per_character: Sequence[Mapping[str, float]]) -> pl.DataFrame:

@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from xlift.artifacts import fingerprint, holds, manifest_of
-from xlift.contrasts.gains import SCORE_KEY
+from xlift.columns import COUNT, NUMBER, TEXT, TRUTH, Column, in_columns
+from xlift.contrasts.gains import SCORE_KEY, SCORES
 from xlift.errors import UserError
 from xlift.metrics import score_predictions
 from xlift.tables import publish_table, read_table
@@ -31,6 +32,37 @@ RUN_FACTS = (
     "platform",
     "final_loss",
 )
+RUNS = (
+    Column("kind", TEXT, "`trunk`, `intermediate` or `target`."),
+    Column("target", TEXT, "Target task; null of an intermediate run or a trunk's segment."),
+    Column("intermediate", TEXT, "Intermediate task; `none` for the baseline's target runs."),
+    Column("arm", TEXT, "As in scores.parquet."),
+    Column("budget", NUMBER, "As in scores.parquet; of a trunk's segment the budget that branches off at its end."),
+    Column("seed", COUNT, "Seed."),
+    Column("steps", COUNT, "Optimiser steps since the run's first, those of a trunk before it counted."),
+    Column("examples", COUNT, "Training examples of these steps, repetitions counted."),
+    Column("tokens", COUNT, "Their tokens without padding."),
+    Column("padded_tokens", COUNT, "Their token positions, padding counted."),
+    Column("flops", NUMBER, "Their floating-point operations that were run, forward and backward."),
+    Column("batch_size", COUNT, "Examples an optimiser step."),
+    Column("conventional_flops", NUMBER, "6 N D (Kaplan et al., 2020): encoder weights without embeddings x tokens."),
+    Column("job_steps", COUNT, "Steps without those that a trunk had made before."),
+    Column("job_flops", NUMBER, "Operations of these."),
+    Column("seconds", NUMBER, "Seconds inside the training loop, without a trunk's before."),
+    Column("seconds_to_first_step", NUMBER, "Seconds from the process' start to its first step; null: it made none."),
+    Column("seconds_job", NUMBER, "Seconds from the process' start to its publishing the run."),
+    Column("peak_memory_mib", NUMBER, "Most memory, MiB: of the GPU where there is one, else of the process."),
+    Column("device", TEXT, "Name of the GPU or processor."),
+    Column("dtype", TEXT, "`bf16` or `fp32`: what matrix products were computed in."),
+    Column("platform", TEXT, "System, machine and number of processors."),
+    Column("final_loss", NUMBER, "Loss of the last step."),
+    Column("dev_metric", TEXT, "Metric of English dev; null of a trunk's segment, as the next three."),
+    Column("dev_score", NUMBER, "English dev score in points; of a mixture the mean over its tasks."),
+    Column("dev_floor", NUMBER, "Score in points of the best answer that ignores the input."),
+    Column("collapsed", TRUTH, "Whether the dev score is no more than the floor; false of a trunk's segment."),
+    Column("versions", TEXT, "Versions of Python and of the libraries that decide results, as JSON."),
+)
+"""runs.parquet; facts of a run are those of its manifest with the same name."""
 
 
 def score_cell(
@@ -67,7 +99,7 @@ def score_cell(
         collapsed=pl.lit(any(facts["dev"]["collapsed"] for facts in (before, after) if facts is not None)),
         shared_data=pl.lit(specification["shared_data"]),
     ).sort(SCORE_KEY)
-    publish_table(Path(scores), table, fingerprint=fingerprint(specification))
+    publish_table(Path(scores), in_columns(table, SCORES), fingerprint=fingerprint(specification))
 
 
 def before_target(
@@ -100,7 +132,7 @@ def collect_runs(specification: dict[str, Any], manifests: dict[str, Sequence[st
         for kind in ("trunks", "intermediates", "targets")
         for place, path in zip(specification[kind], manifests[kind], strict=True)
     ]
-    table = pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col("target").cast(pl.String))
+    table = in_columns(pl.DataFrame(rows, infer_schema_length=None), RUNS)
     publish_table(Path(runs), table.sort("kind", "target", "intermediate", "arm", "budget", "seed"))
 
 

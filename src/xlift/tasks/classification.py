@@ -23,6 +23,11 @@ class Classification(Family):
 
     name = "classification"
     columns: ClassVar[Mapping[str, pl.DataType]] = {"text_a": pl.String(), "text_b": pl.String(), "label": pl.String()}
+    meanings: ClassVar[Mapping[str, str]] = {
+        "text_a": "Text, or the first of a pair.",
+        "text_b": "Second of a pair; null where there is one text.",
+        "label": "The right class, by name.",
+    }
     text_columns = ("text_a", "text_b")
 
     def check_values(self, frame: pl.DataFrame, task: Task) -> None:

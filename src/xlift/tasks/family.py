@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from xlift.catalog.task import Task
+from xlift.columns import TEXT, Column, schema_of
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
 from xlift.metrics import floor
@@ -20,7 +21,13 @@ from xlift.tasks.encoded import Batch, Encoded
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-COMMON_COLUMNS: Mapping[str, pl.DataType] = {"split": pl.String(), "language": pl.String(), "id": pl.String()}
+COMMON = (
+    Column("split", TEXT, "`train`, `dev` or `test`; test is what a target is scored on."),
+    Column("language", TEXT, "Language of the row, ISO 639-1."),
+    Column("id", TEXT, "Name of the row, unlike all others of its split and language."),
+)
+"""Columns of prepared examples of every family."""
+COMMON_COLUMNS: Mapping[str, pl.DataType] = schema_of(COMMON)
 
 
 class Family(ABC):
@@ -31,6 +38,8 @@ class Family(ABC):
     """The family's own columns of prepared examples."""
     optional_columns: ClassVar[Mapping[str, pl.DataType]] = {}
     """Columns that rows may have, too, and that may be null."""
+    meanings: ClassVar[Mapping[str, str]] = {}
+    """What each of these columns holds, and each further one of the predictions."""
     text_columns: ClassVar[tuple[str, ...]] = ()
     """Those of them that hold text in the example's language, and in no other."""
     whole_batch = False
@@ -169,12 +178,14 @@ def permuted(values: Tensor, places: Tensor, generator: torch.Generator) -> Tens
     return changed
 
 
-PREDICTION_COLUMNS: Mapping[str, pl.DataType] = {
-    "language": pl.String(),
-    "id": pl.String(),
-    "prediction": pl.List(pl.String()),
-    "gold": pl.List(pl.String()),
-}
+PREDICTIONS = (
+    Column("language", TEXT, "Language of the row, ISO 639-1."),
+    Column("id", TEXT, "The example's name, as in the prepared examples."),
+    Column("prediction", pl.List(pl.String()), "What the model answered; what an entry is depends on the family."),
+    Column("gold", pl.List(pl.String()), "What is right, in the same form."),
+)
+"""Columns of predictions of every family."""
+PREDICTION_COLUMNS: Mapping[str, pl.DataType] = schema_of(PREDICTIONS)
 
 
 def prediction_frame(

@@ -27,6 +27,11 @@ class MultipleChoice(Family):
         "choices": pl.List(pl.String()),
         "label": pl.String(),
     }
+    meanings: ClassVar[Mapping[str, str]] = {
+        "prompt": "What every choice is read after.",
+        "choices": "The choices, two or more.",
+        "label": "Place of the right choice, from 0, as text.",
+    }
     text_columns = ("prompt", "choices")
 
     def check_values(self, frame: pl.DataFrame, task: Task) -> None:

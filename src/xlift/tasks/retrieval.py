@@ -53,6 +53,16 @@ class Retrieval(Family):
         "gold": pl.List(pl.String()),
     }
     optional_columns: ClassVar[Mapping[str, pl.DataType]] = {"text_b": pl.String()}
+    meanings: ClassVar[Mapping[str, str]] = {
+        "role": "`query` or `document`.",
+        "text": "The text.",
+        "text_b": "Second text of a document that has one, such as the paragraph around a sentence; may be null.",
+        "pool": "The pool of documents that it is of or searched in.",
+        "gold": "Ids of a query's right documents in its pool; empty of a document.",
+        "rank": "Place of the best right document in the whole pool, from 1.",
+        "pool_size": "Documents of the pool.",
+        MARGIN: "Margin of the pair; null where no pair was proposed.",
+    }
     whole_batch = True
     outputs_on_device = True
 

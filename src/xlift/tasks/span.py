@@ -43,6 +43,13 @@ class Span(Family):
         "answers": pl.List(pl.String()),
         "answer_starts": pl.List(pl.Int64()),
     }
+    meanings: ClassVar[Mapping[str, str]] = {
+        "context": "Text that the answer is in.",
+        "question": "The question.",
+        "answers": "Every right answer; empty where there is none.",
+        "answer_starts": "Where each answer begins in the context, in characters from 0.",
+        NO_ANSWER: "Score of no answer less that of the best span; no answer is predicted above the run's threshold.",
+    }
     text_columns = ("context", "question")
 
     def check_values(self, frame: pl.DataFrame, task: Task) -> None:

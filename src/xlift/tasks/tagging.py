@@ -26,6 +26,10 @@ class Tagging(Family):
     name = "tagging"
     outputs_by_token = True
     columns: ClassVar[Mapping[str, pl.DataType]] = {"tokens": pl.List(pl.String()), "tags": pl.List(pl.String())}
+    meanings: ClassVar[Mapping[str, str]] = {
+        "tokens": "Words of the sentence.",
+        "tags": "One tag a word, by name.",
+    }
     text_columns = ("tokens",)
 
     def check_values(self, frame: pl.DataFrame, task: Task) -> None:

@@ -29,6 +29,17 @@ DEV_LOOKS = 10
 """How often a run that keeps its best weights looks at English dev, at equal distances; the last look is the end."""
 
 
+LOG_ENTRIES = {
+    "step": "Optimiser step, from 1.",
+    "loss": "Its loss: the mean over the step's units (examples, words or windows).",
+    "gradient_norm": "Norm of its gradient before clipping.",
+    "learning_rate": "Its learning rate.",
+    "tokens": "Tokens without padding since the run's first step.",
+    "task": "Task of the step, of a mixture or of stages.",
+}
+"""A line of log.jsonl; `task` is only in that of a run of several."""
+
+
 def trained_parameters(encoder: nn.Module, head: nn.Module) -> dict[str, nn.Parameter]:
     """The trained parameters of an encoder and the head or heads on it, by name."""
     return {

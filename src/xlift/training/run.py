@@ -40,6 +40,39 @@ from xlift.training.state import State, StateFolder, read_state, write_state
 
 TRUNK_STATE = "state.safetensors"
 LOG = "log.jsonl"
+MANIFEST_ENTRIES = {
+    "fingerprint": "sha256 of the specification's canonical JSON.",
+    "specification": "All that the run depends on: task, source, recipe, schedule, seed, what it starts from.",
+    "parent": "Fingerprint of the run that it starts from; null: from the encoder.",
+    "start": "Path of the manifest of the trunk's segment that it branches from; null where there is none.",
+    "encoder_sha256": "sha256 of the weights of the prepared encoder.",
+    "batch_size": "Examples an optimiser step.",
+    "steps": "Optimiser steps since the run's first, those of a trunk before it counted.",
+    "examples": "Training examples of these steps, repetitions counted.",
+    "tokens": "Their tokens without padding.",
+    "padded_tokens": "Their token positions, padding counted.",
+    "flops": "Their floating-point operations that were run, forward and backward.",
+    "conventional_flops": "6 x encoder weights without embeddings x tokens.",
+    "job_steps": "Steps without those that a trunk had made before.",
+    "job_flops": "Operations of these.",
+    "seconds": "Seconds inside the training loop, without a trunk's before.",
+    "seconds_to_first_step": "Seconds from the process' start to its first step; null where it made none.",
+    "seconds_job": "Seconds from the process' start to its publishing the run.",
+    "final_loss": "Loss of the last step.",
+    "best_step": "Step whose weights were kept under `training.select: best_dev`; null where the last one's were.",
+    "dev": "English dev: metric, score, floor, collapsed; what was chosen there; of a mixture its parts. Null: trunk.",
+    "parts": "Of a mixture or a target in stages: task, steps, examples, tokens, padded_tokens and flops of each.",
+    "micro_batch_tokens": "Most token positions of one forward and backward pass.",
+    "gradient_checkpointing": "Whether activations were computed anew to save memory.",
+    "peak_memory_mib": "Most memory, MiB: of the GPU where there is one, else of the process.",
+    "device": "Name of the GPU or processor.",
+    "dtype": "`bf16` or `fp32`: what matrix products were computed in.",
+    "threads": "CPU threads.",
+    "platform": "System, machine and number of processors.",
+    "versions": "Versions of Python and of the libraries that decide results; `test_hooks` where there were any.",
+    "files": "sha256 and bytes of each other file of the folder.",
+}
+"""manifest.json of a run; `parts` is only in that of several."""
 RECORDED_VERSIONS = ("xlift", "torch", "transformers", "peft", "tokenizers", "safetensors", "polars", "babel")
 
 
