@@ -20,6 +20,11 @@ from typing import Any
 from xlift.errors import UserError
 
 MANIFEST = "manifest.json"
+VOUCHING: Mapping[str, str] = {
+    "files": "sha256 and bytes of each other file of the folder.",
+    "sha256": "sha256 of the canonical JSON of all other entries.",
+}
+"""The entries by which a manifest vouches for its folder and for itself, and what they say."""
 
 
 def canonical_json(value: Any) -> str:

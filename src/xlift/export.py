@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from xlift.artifacts import holds, publish_folder, sha256_of
+from xlift.artifacts import VOUCHING, holds, publish_folder, sha256_of
 from xlift.errors import UserError
 from xlift.grid import Grid
 from xlift.jobs.prepare import checked_examples
@@ -112,7 +112,7 @@ EXPORT_ENTRIES = {
     "predictions_sha256": "sha256 of the predictions file that it was made from.",
     "side": "`predictions` or `labels`.",
     "scores": "xlift's own scores in points by metric and language.",
-    "files": "sha256 and bytes of each exported file.",
+    **VOUCHING,
 }
 """manifest.json of an exported task."""
 

@@ -9,7 +9,16 @@ from typing import Any
 
 import polars as pl
 
-from xlift.artifacts import fingerprint, publish_folder, publish_json, publishing, read_manifest, sha256_of, verified
+from xlift.artifacts import (
+    VOUCHING,
+    fingerprint,
+    publish_folder,
+    publish_json,
+    publishing,
+    read_manifest,
+    sha256_of,
+    verified,
+)
 from xlift.catalog import task_of
 from xlift.catalog.task import TRANSLATED, Task
 from xlift.errors import UserError
@@ -21,7 +30,7 @@ SIZE_TOLERANCE = 0.01
 ENCODER_ENTRIES = {
     "fingerprint": "sha256 of the specification's canonical JSON.",
     "specification": "Source, repository and revision, or the package's version.",
-    "files": "sha256 and bytes of each other file of the folder.",
+    **VOUCHING,
 }
 """manifest.json of the prepared encoder."""
 DATA_ENTRIES = {
@@ -44,7 +53,7 @@ ENCODED_ENTRIES = {
     "tokens": "Tokens of all sequences.",
     "train": "Examples, sequences and tokens of the training split.",
     "tokens_per_character": "Tokens a character by language, on the scored texts.",
-    "files": "sha256 and bytes of each other file of the folder.",
+    **VOUCHING,
 }
 """manifest.json of a task's token ids."""
 

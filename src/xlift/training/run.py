@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from xlift.artifacts import MANIFEST, fingerprint, publish_folder, read_manifest, verified
+from xlift.artifacts import MANIFEST, VOUCHING, fingerprint, publish_folder, read_manifest, verified
 from xlift.catalog.task import Task
 from xlift.compute import Compute, choose_compute
 from xlift.encoder.adapt import Trainable, trained_state
@@ -70,7 +70,7 @@ MANIFEST_ENTRIES = {
     "threads": "CPU threads.",
     "platform": "System, machine and number of processors.",
     "versions": "Versions of Python and of the libraries that decide results; `test_hooks` where there were any.",
-    "files": "sha256 and bytes of each other file of the folder.",
+    **VOUCHING,
 }
 """manifest.json of a run; `parts` is only in that of several."""
 RECORDED_VERSIONS = ("xlift", "torch", "transformers", "peft", "tokenizers", "safetensors", "polars", "babel")
