@@ -43,7 +43,8 @@ ORDER = (
     ("task_list",),
     ("reference",),
     ("jobs",),
-    ("export",),
+    ("compare", "export"),
+    ("results_json",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
