@@ -166,6 +166,13 @@ def test_every_rule_is_local_or_asks_for_a_gpu() -> None:
     assert "localrules:" not in text
 
 
+def test_from_another_folder(outer: Workspace) -> None:
+    """As in a container: the repository is elsewhere, and the folder has nothing but a study."""
+    outer.write_study(STUDY)
+    arguments = ("--snakefile", str(REPOSITORY / "Snakefile"), "--configfile", "study.yaml")
+    assert outer.snakemake("--dry-run", *arguments).jobs == {**JOBS, "all": 1}
+
+
 def test_where_the_catalog_looks(workspace: Workspace) -> None:
     """The same jobs from `workflow/Snakefile`; typed at the root, Snakemake takes the root's."""
     workspace.write_study(STUDY)
