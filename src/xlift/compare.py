@@ -30,6 +30,7 @@ KEY = ("target", "intermediate", "arm", "budget", "metric", "language")
 """What a score is of, but for the seed; the metric is the primary one."""
 CELL = KEY[:-2]
 UNSET = None
+"""Stands for a setting that a study does not have."""
 OF_ONE_MEASURE = (
     "version",
     "resource",
@@ -191,8 +192,7 @@ def shared_cells(first: pl.DataFrame, second: pl.DataFrame) -> tuple[pl.DataFram
     Returns them, and how many keys the first and the second have alone. The second's mean minus the first's is
     `score_difference`; `gain_difference` likewise, null where a side has no gain.
     """
-    means = [_means(scores).rename(lambda name, side=side: name if name in KEY else f"{name}_{side}")
-             for scores, side in zip((first, second), SIDES, strict=True)]  # fmt: skip
+    means = [_means(scores, side) for scores, side in zip((first, second), SIDES, strict=True)]
     both = means[0].join(means[1], on=list(KEY), how="inner")
     cells = both.with_columns(
         score_difference=pl.col("score_second") - pl.col("score_first"),
@@ -201,16 +201,15 @@ def shared_cells(first: pl.DataFrame, second: pl.DataFrame) -> tuple[pl.DataFram
     return cells, means[0].height - both.height, means[1].height - both.height
 
 
-def _means(scores: pl.DataFrame) -> pl.DataFrame:
-    """By `KEY`: mean score and gain (points), number of seeds, mean steps of the intermediate run."""
+def _means(scores: pl.DataFrame, side: str) -> pl.DataFrame:
+    """By `KEY`, named after the side: mean score and gain (points), mean steps before the target, number of seeds."""
     primary = scores.filter("is_primary")
     gains = compute_gains(primary).select(*KEY, "seed", "gain")
-    return (
-        primary.join(gains, on=[*KEY, "seed"], how="left")
-        .group_by(KEY)
-        .agg(pl.col("score", "gain", "steps").mean(), seeds=pl.col("seed").n_unique().cast(pl.Int64))
-        .select(*KEY, "score", "gain", "seeds", "steps")
-    )
+    of_side = {
+        **{f"{name}_{side}": pl.col(name).mean() for name in ("score", "gain", "steps")},
+        f"seeds_{side}": pl.col("seed").n_unique().cast(pl.Int64),
+    }
+    return primary.join(gains, on=[*KEY, "seed"], how="left").group_by(KEY).agg(**of_side)
 
 
 def run_fingerprints(grid: Grid) -> dict[tuple[Any, ...], str]:

@@ -49,6 +49,16 @@ class Ended:
         return jobs
 
 
+def refused(ended: Ended) -> str:
+    """The one sentence of a run that was refused while the Snakefile was read."""
+    assert ended.code != 0, ended.output
+    assert "Traceback" not in ended.output
+    assert "Job stats" not in ended.output
+    found = re.search(r"^WorkflowError in file .*common\.smk.*:\n(.+)\n", ended.output, re.MULTILINE)
+    assert found is not None, ended.output
+    return found[1]
+
+
 class Workspace:
     """A folder with the repository's workflow (its `parts`) in which Snakemake runs; results are its own."""
 

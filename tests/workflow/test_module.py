@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from harness import REPOSITORY, Ended, Workspace, tiny_study
+from harness import REPOSITORY, Workspace, refused, tiny_study
 
 SNAKEFILES = ("Snakefile", "workflow/Snakefile")
 STUDY: dict[str, Any] = {
@@ -90,14 +90,6 @@ def outer(tmp_path: Path) -> Workspace:
 
 def write(outer: Workspace, text: str, snakefile: str = "workflow/Snakefile") -> None:
     (outer.folder / "Snakefile").write_text(text.replace("{snakefile}", str(REPOSITORY / snakefile)), encoding="utf-8")
-
-
-def refused(ended: Ended) -> str:
-    assert ended.code != 0, ended.output
-    assert "Traceback" not in ended.output
-    found = re.search(r"^WorkflowError in file .*common\.smk.*:\n(.+)\n", ended.output, re.MULTILINE)
-    assert found is not None, ended.output
-    return found[1]
 
 
 @pytest.mark.parametrize("snakefile", SNAKEFILES)
