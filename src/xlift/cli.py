@@ -13,6 +13,8 @@ from typing import NoReturn
 from xlift.errors import UserError
 
 ROLES = ("intermediate", "target")
+EXPORTS = ("xtreme", "json")
+LANGUAGES = Path("config/languages.csv")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     do: Mapping[str, Callable[[], None]] = {
         "answer": lambda: print_answer(options.config),
         "check": lambda: check_studies(options.configs),
-        "export": lambda: export(options.config, options.cell),
+        "compare": lambda: print_comparison(options.first, options.second, options.json),
+        "export": lambda: export(options.config, options.cell, options.format),
         "plan": lambda: print_plan(options.config, options.workers, options.device, options.json),
         "power": lambda: print_power(options.config),
         "reference": lambda: write_reference(options.folder, options.docs),
@@ -55,9 +58,23 @@ def _parser() -> argparse.ArgumentParser:
     command("answer", "print a finished study's answer and where its page is")
     check = command("check", "check study files without running anything", config=False)
     check.add_argument("configs", type=Path, nargs="+")
-    exporting = command("export", "write predictions and labels as XTREME's public evaluation reads them", config=False)
+    comparing = command("compare", "put two studies with finished results side by side", config=False)
+    comparing.add_argument("first", type=Path)
+    comparing.add_argument("second", type=Path)
+    comparing.add_argument("--json", action="store_true", help="print all of it as JSON, language by language")
+    exporting = command("export", "write results as other tools read them", config=False)
     exporting.add_argument("config", type=Path)
-    exporting.add_argument("cell", help="<target>/<inter>/<budget>/seed<k>, or <target> for all its cells")
+    exporting.add_argument(
+        "cell",
+        nargs="?",
+        help="<target>/<inter>/<budget>/seed<k>, or <target> for all its cells; json: all if left out",
+    )
+    exporting.add_argument(
+        "--format",
+        choices=EXPORTS,
+        default=EXPORTS[0],
+        help="xtreme: predictions and labels for XTREME's public evaluation (default); json: scores, a file a cell",
+    )
     plan = command("plan", "print a study's budgets, jobs, and what they would cost, before they run")
     plan.add_argument("--workers", type=int, default=1, help="jobs at a time, such as GPUs or cores (default 1)")
     plan.add_argument("--device", help="part of the name of a device that runs were on, or cpu, t4, v100, a100, h100")
@@ -121,7 +138,7 @@ def check_studies(configs: list[Path]) -> None:
     from xlift.languages import load_languages
     from xlift.study import load_study
 
-    languages = load_languages(Path("config/languages.csv"))
+    languages = load_languages(LANGUAGES)
     for config in configs:
         study = load_study(config)
         grid = Grid(study, str(config))
@@ -131,14 +148,38 @@ def check_studies(configs: list[Path]) -> None:
             print(f"{config}: {doubt}")
 
 
-def export(config: Path, wanted: str) -> None:
-    """Export a cell, or all cells of a target, and print the folders to give to XTREME's evaluate.py."""
+def print_comparison(first: Path, second: Path, as_json: bool) -> None:
+    """Print how the second study differs from the first: settings, means of what both have, headline contrasts."""
+    import json
+
+    from xlift.compare import compare, text_of
+    from xlift.grid import Grid
+    from xlift.study import load_study
+
+    grids = Grid(load_study(first), str(first)), Grid(load_study(second), str(second))
+    found = compare(*grids, (str(first), str(second)), Path("results"))
+    levels = grids[0].study.contrasts.confidence, grids[1].study.contrasts.confidence
+    print(json.dumps(found.as_json(), indent=2, sort_keys=True) if as_json else text_of(found, levels))
+
+
+def export(config: Path, wanted: str | None, form: str) -> None:
+    """Export a cell, all cells of a target, or (JSON) of the study, and print what XTREME's evaluate.py is to be given,
+    or the files."""
     from xlift.export import export_cells
     from xlift.grid import Grid
     from xlift.study import load_study
 
     study = load_study(config)
-    for folder in export_cells(Grid(study, str(config)), wanted, Path("results") / study.study):
+    grid, results = Grid(study, str(config)), Path("results") / study.study
+    if form == "json":
+        from xlift.results_json import write_results
+
+        for path in write_results(grid, wanted, results, LANGUAGES):
+            print(path)
+        return
+    if wanted is None:
+        raise UserError(f"export {config}: names no cell; add a target of the study, or --format json for all cells")
+    for folder in export_cells(grid, wanted, results):
         print(f"--prediction_folder {folder / 'predictions'} --label_folder {folder / 'labels'}")
 
 
@@ -186,7 +227,8 @@ def print_tasks(config: Path | None, role: str | None, as_json: bool) -> None:
 
 
 def write_reference(folder: Path, docs: Path) -> None:
-    """Write what is generated: the references of study files and artifacts, and the list of tasks."""
+    """Write what is generated: references of study files, tasks and artifacts, and the schema of exported results."""
+    from xlift import results_json
     from xlift.artifact_reference import artifacts_text
     from xlift.artifacts import publish_text
     from xlift.reference import readme_text, schema_text
@@ -196,6 +238,7 @@ def write_reference(folder: Path, docs: Path) -> None:
     publish_text(folder / "schema.json", schema_text())
     publish_text(docs / "tasks.md", tasks_markdown())
     publish_text(docs / "artifacts.md", artifacts_text())
+    publish_text(docs / "results.schema.json", results_json.schema_text())
 
 
 if __name__ == "__main__":

@@ -133,20 +133,9 @@ def export_cells(grid: Grid, wanted: str, results: Path) -> list[Path]:
     intermediate run lie together as one submission. UserError for a cell that is not in the grid, a target without a
     layout, and predictions that are missing or were made with other settings; nothing is exported then.
     """
-    target = wanted.partition("/")[0]
-    cells = [cell for cell in grid.cells if cell.target == target]
-    if not cells:
-        raise UserError(
-            f"{target}: is no target of this study; its targets are {', '.join(sorted(grid.study.targets))}"
-        )
+    cells = cells_of(grid, wanted)
+    target = cells[0].target
     layout = layout_of(target)
-    if "/" in wanted:
-        cells = [cell for cell in cells if path_of(cell) == wanted.strip("/")]
-    if not cells:
-        raise UserError(
-            f"{wanted}: is no cell of this study; give <target>/<inter>/<budget>/seed<k> as under results/"
-            f"{grid.study.study}/predictions, or {target} alone for all its cells"
-        )
     tables = [(cell, _predictions(grid, cell, results)) for cell in cells]
     examples = pl.read_parquet(checked_examples(results / "data" / f"{target}.parquet"))
     folders = []
@@ -157,6 +146,26 @@ def export_cells(grid: Grid, wanted: str, results: Path) -> list[Path]:
         export_predictions(layout, predictions, examples, folder, facts)
         folders.append(folder)
     return folders
+
+
+def cells_of(grid: Grid, wanted: str | None) -> list[Cell]:
+    """The cell `<target>/<inter>/<budget>/seed<k>`, all cells of `<target>`, or all (None); UserError for any other."""
+    if wanted is None:
+        return grid.cells
+    target = wanted.partition("/")[0]
+    cells = [cell for cell in grid.cells if cell.target == target]
+    if not cells:
+        raise UserError(
+            f"{target}: is no target of this study; its targets are {', '.join(sorted(grid.study.targets))}"
+        )
+    if "/" in wanted:
+        cells = [cell for cell in cells if path_of(cell) == wanted.strip("/")]
+    if not cells:
+        raise UserError(
+            f"{wanted}: is no cell of this study; give <target>/<inter>/<budget>/seed<k> as under results/"
+            f"{grid.study.study}/predictions, or {target} alone for all its cells"
+        )
+    return cells
 
 
 def path_of(cell: Cell) -> str:

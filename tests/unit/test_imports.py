@@ -44,8 +44,8 @@ ORDER = (
     ("task_list",),
     ("reference",),
     ("jobs",),
-    ("export",),
-    ("artifact_reference",),
+    ("compare", "export"),
+    ("results_json", "artifact_reference"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

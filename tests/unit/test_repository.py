@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -136,3 +137,61 @@ def test_licence_is_apache_2():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["license"] == "Apache-2.0"
     assert citation["version"] == PROJECT["version"]
+
+
+def make_targets() -> set[str]:
+    """Targets of the Makefile, the one that installs under its own name."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(INSTALLED)", ".venv/.installed")
+    return set(re.findall(r"^([\w./-]+):(?!=)", text, re.MULTILINE))
+
+
+def test_citation_has_what_its_format_requires():
+    """Citation File Format 1.2.0: keys that have to be there, of the citation and of each reference."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert {"authors", "message", "title"} <= set(citation)
+    assert citation["type"] in ("software", "dataset")
+    for entry in (citation, *citation["references"]):
+        assert entry["title"]
+        assert all("name" in author or "family-names" in author for author in entry["authors"])
+    assert {reference["type"] for reference in citation["references"]} == {"conference-paper"}
+
+
+def test_continuous_integration_calls_targets_that_there_are():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    called = {command.split("make ")[1] for command in commands}
+    assert called == {"lint", "dag", "test", "test-slurm", ".venv/.installed"}
+    assert called <= make_targets()
+    # The folder that sets up a machine of another kind calls the same ones.
+    assert set(re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)) <= called
+
+
+PAGES = sorted(path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("profiles/*.md")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pages_name_targets_and_files_that_there_are(page):
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^    |`)make ([a-z][a-z-]*)", text, re.MULTILINE))
+    assert named <= make_targets()
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert [link for link in links if link and not (page.parent / link).exists()] == []
+
+
+def test_containers_are_of_one_base_and_copy_what_there_is():
+    docker, apptainer = ((ROOT / name).read_text(encoding="utf-8") for name in ("Dockerfile", "apptainer.def"))
+    bases = {re.search(r"^From:? (\S+)$", text, re.MULTILINE | re.IGNORECASE)[1] for text in (docker, apptainer)}
+    assert len(bases) == 1
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+", bases.pop())
+    copied = {name for line in re.findall(r"^COPY (.+)$", docker, re.MULTILINE) for name in line.split()[:-1]}
+    listed = apptainer.partition("%files")[2].partition("%post")[0].split()[::2]
+    assert {name.partition("/")[0] for name in copied} == {*listed}
+    assert [name for name in {*copied, *listed} if not (ROOT / name).exists()] == []
+    # What the image leaves out is not asked for: all but what is listed is kept from Docker.
+    kept = {
+        line.removeprefix("!").partition("/")[0] for line in (ROOT / ".dockerignore").read_text().split() if "!" in line
+    }
+    assert kept == {*listed}
+    assert all("has not been built" in text for text in (docker, apptainer))
+    assert all("requirements.lock" in text for text in (docker, apptainer))

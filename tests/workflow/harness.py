@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,19 +49,30 @@ class Ended:
         return jobs
 
 
-class Workspace:
-    """A folder with the repository's workflow in which Snakemake runs; results are its own."""
+def refused(ended: Ended) -> str:
+    """The one sentence of a run that was refused while the Snakefile was read."""
+    assert ended.code != 0, ended.output
+    assert "Traceback" not in ended.output
+    assert "Job stats" not in ended.output
+    found = re.search(r"^WorkflowError in file .*common\.smk.*:\n(.+)\n", ended.output, re.MULTILINE)
+    assert found is not None, ended.output
+    return found[1]
 
-    def __init__(self, folder: Path) -> None:
+
+class Workspace:
+    """A folder with the repository's workflow (its `parts`) in which Snakemake runs; results are its own."""
+
+    def __init__(self, folder: Path, parts: Sequence[str] = PARTS) -> None:
         self.folder = folder
         folder.mkdir(parents=True)
-        for part in PARTS:
+        for part in parts:
             source = REPOSITORY / part
             if source.is_dir():
                 shutil.copytree(source, folder / part)
             else:
                 shutil.copy2(source, folder / part)
-        (folder / "slurm").symlink_to("profiles/slurm")
+        if "profiles" in parts:
+            (folder / "slurm").symlink_to("profiles/slurm")
 
     def copy(self, folder: Path) -> Workspace:
         """The same workspace in another place: results, Snakemake's records and all times of modification."""

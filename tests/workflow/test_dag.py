@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 import yaml
-from harness import REPOSITORY, Ended, Workspace, tiny_study
+from harness import REPOSITORY, Ended, Workspace, refused, tiny_study
 
 STUDIES = sorted(path.name for path in (REPOSITORY / "config").glob("*.yaml"))
 SMALL = {
@@ -18,16 +18,6 @@ SMALL = {
     "seeds": [1],
     "targets": ["cldr_kind"],
 }
-
-
-def refused(ended: Ended) -> str:
-    """The one sentence of a run that was refused while the Snakefile was read."""
-    assert ended.code != 0, ended.output
-    assert "Traceback" not in ended.output
-    assert "Job stats" not in ended.output
-    found = re.search(r"^WorkflowError in file .*common\.smk.*:\n(.+)\n", ended.output, re.MULTILINE)
-    assert found is not None, ended.output
-    return found[1]
 
 
 def planned(ended: Ended) -> Counter[tuple[str, str]]:

@@ -25,23 +25,37 @@ from xlift.languages import load_languages
 from xlift.planning.requests import Requests, partition_device
 from xlift.study import check_paths, parse_study, read_yaml, typed_overrides
 
+# As a module of another workflow, xlift has its configuration from there, and its rules go by other names. Files and
+# `--config` of that workflow are the study's only where its whole configuration is.
+MODULE = workflow.modifier.namespace
+IS_WHOLE = MODULE is None or config is workflow.modifier_stack[0].globals["config"]
 # `--config` leaves the entries of lists and mappings as text.
-OVERRIDES = typed_overrides(workflow.config_settings.config)
+OVERRIDES = typed_overrides(workflow.config_settings.config) if IS_WHOLE else {}
 update_config(config, OVERRIDES)
+FILES = [Path(file) for file in workflow.configfiles] if IS_WHOLE else []
 STUDY_FILE = " with ".join(
     [
-        *[str(file) for file in workflow.configfiles],
+        *([str(file) for file in FILES] or [f"config of module {MODULE}"]),
         *[f"--config {key}" for key in sorted(OVERRIDES)],
     ]
 )
+# The working folder's own table of languages, or else the one beside these rules.
+LANGUAGES = "config/languages.csv"
+if not Path(LANGUAGES).exists():
+    LANGUAGES = workflow.source_path("../../config/languages.csv")
 
 try:
-    for _file in workflow.configfiles:
-        read_yaml(Path(_file))  # Snakemake's own reader lets a repeated key through.
+    if workflow.modifier.path_modifier.replace_prefix("results/") != "results/":
+        raise UserError(
+            f"module {MODULE}: its results cannot be moved by prefix or replace_prefix, for xlift looks into them before "
+            "any job runs; remove it, and tell studies apart by their names"
+        )
+    for _file in FILES:
+        read_yaml(_file)  # Snakemake's own reader lets a repeated key through.
     STUDY = parse_study(config, STUDY_FILE)
     check_paths(STUDY, STUDY_FILE)
     GRID = Grid(STUDY, STUDY_FILE)
-    study_levels(STUDY, load_languages(Path("config/languages.csv")))
+    study_levels(STUDY, load_languages(Path(LANGUAGES)))
     # Once there are scores, the plan of the analysis is the one that is there, whatever the settings are now.
     PLAN = plan_to_write(plan_specification(GRID), Path("results") / STUDY.study)
     REQUESTS = Requests(GRID, Path("results"), partition_device(workflow))

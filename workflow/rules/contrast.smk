@@ -1,8 +1,3 @@
-localrules:
-    plan_analysis,
-    estimate_contrasts,
-
-
 rule plan_analysis:
     output:
         plan="results/{study}/analysis_plan.json",
@@ -10,6 +5,7 @@ rule plan_analysis:
         "results/{study}/logs/plan_analysis.log",
     benchmark:
         "results/{study}/benchmarks/plan_analysis.tsv"
+    localrule: True
     conda:
         "../../envs/xlift.yaml"
     params:
@@ -21,7 +17,7 @@ rule plan_analysis:
 rule estimate_contrasts:
     input:
         scores="results/{study}/scores.parquet",
-        languages="config/languages.csv",
+        languages=LANGUAGES,
         encoded=ancient(target_manifests_of_tokens()),
     output:
         gains="results/{study}/gains.parquet",
@@ -30,6 +26,7 @@ rule estimate_contrasts:
         "results/{study}/logs/estimate_contrasts.log",
     benchmark:
         "results/{study}/benchmarks/estimate_contrasts.tsv"
+    localrule: True
     conda:
         "../../envs/xlift.yaml"
     params:

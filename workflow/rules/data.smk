@@ -1,8 +1,3 @@
-localrules:
-    prepare_data,
-    encode_task,
-
-
 rule prepare_data:
     output:
         examples="results/{study}/data/{task}.parquet",
@@ -11,6 +6,7 @@ rule prepare_data:
         "results/{study}/logs/prepare_data/{task}.log",
     benchmark:
         "results/{study}/benchmarks/prepare_data/{task}.tsv"
+    localrule: True
     conda:
         "../../envs/xlift.yaml"
     params:
@@ -37,6 +33,7 @@ rule encode_task:
         "results/{study}/logs/encode_task/{task}/length{length}.log",
     benchmark:
         "results/{study}/benchmarks/encode_task/{task}/length{length}.tsv"
+    localrule: True
     conda:
         "../../envs/xlift.yaml"
     params:

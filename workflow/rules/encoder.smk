@@ -1,7 +1,3 @@
-localrules:
-    prepare_encoder,
-
-
 rule prepare_encoder:
     output:
         manifest="results/{study}/encoder/manifest.json",
@@ -9,6 +5,7 @@ rule prepare_encoder:
         "results/{study}/logs/prepare_encoder.log",
     benchmark:
         "results/{study}/benchmarks/prepare_encoder.tsv"
+    localrule: True
     conda:
         "../../envs/xlift.yaml"
     params:

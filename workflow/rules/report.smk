@@ -1,8 +1,3 @@
-localrules:
-    render_report,
-    report_available,
-
-
 rule render_report:
     input:
         scores="results/{study}/scores.parquet",
@@ -10,7 +5,7 @@ rule render_report:
         contrasts="results/{study}/contrasts.parquet",
         runs="results/{study}/runs.parquet",
         plan="results/{study}/analysis_plan.json",
-        languages="config/languages.csv",
+        languages=LANGUAGES,
     output:
         page=report(
             "results/{study}/report/index.html",
@@ -22,6 +17,7 @@ rule render_report:
         "results/{study}/logs/render_report.log",
     benchmark:
         "results/{study}/benchmarks/render_report.tsv"
+    localrule: True
     conda:
         "../../envs/xlift.yaml"
     params:
@@ -35,7 +31,7 @@ rule report_available:
     input:
         predictions=predictions_at_hand,
         plan=f"results/{STUDY.study}/analysis_plan.json",
-        languages="config/languages.csv",
+        languages=LANGUAGES,
         encoded=ancient(target_manifests_of_tokens()),
     output:
         page=f"results/{STUDY.study}/available/index.html",
@@ -47,6 +43,7 @@ rule report_available:
         f"results/{STUDY.study}/logs/report_available.log",
     benchmark:
         f"results/{STUDY.study}/benchmarks/report_available.tsv"
+    localrule: True
     conda:
         "../../envs/xlift.yaml"
     threads: 4

@@ -1,8 +1,3 @@
-localrules:
-    score_cells,
-    collect_runs,
-
-
 # No cell is scored before the plan of the analysis is there; the plan is no reason to score again. Scores of single
 # cells are kept under scores/ and made anew by the job itself where they are not current.
 rule score_cells:
@@ -21,6 +16,7 @@ rule score_cells:
         "results/{study}/logs/score_cells.log",
     benchmark:
         "results/{study}/benchmarks/score_cells.tsv"
+    localrule: True
     conda:
         "../../envs/xlift.yaml"
     threads: 4
@@ -42,6 +38,7 @@ rule collect_runs:
         "results/{study}/logs/collect_runs.log",
     benchmark:
         "results/{study}/benchmarks/collect_runs.tsv"
+    localrule: True
     conda:
         "../../envs/xlift.yaml"
     params:
