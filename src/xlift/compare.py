@@ -21,9 +21,9 @@ from xlift.contrasts.gains import compute_gains
 from xlift.contrasts.rows import CLUSTERED, POINTS
 from xlift.errors import UserError
 from xlift.grid import Grid, place, plan_specification
-from xlift.jobs.score import read_table
 from xlift.languages import SOURCE_LANGUAGE
 from xlift.planning.text import table
+from xlift.tables import read_table
 
 SIDES = ("first", "second")
 KEY = ("target", "intermediate", "arm", "budget", "metric", "language")

@@ -24,6 +24,7 @@ from xlift.contrasts.rows import BETA, LOW_HIGH, Row, as_table
 from xlift.errors import UserError
 from xlift.grid import Grid, plan_specification
 from xlift.study import parse_study
+from xlift.tables import publish_table
 
 SETTINGS: dict[str, Any] = {
     "study": "one",
@@ -72,8 +73,8 @@ def publish(grid: Grid, root: Path, scores: pl.DataFrame, *rows: Row) -> None:
     folder = root / grid.study.study
     folder.mkdir(parents=True)
     write_plan(plan_specification(grid), folder)
-    scores.write_parquet(folder / "scores.parquet", metadata={"fingerprint": grid.scores_stamp.fingerprint})
-    as_table(rows).write_parquet(folder / "contrasts.parquet")
+    publish_table(folder / "scores.parquet", scores, fingerprint=grid.scores_stamp.fingerprint)
+    publish_table(folder / "contrasts.parquet", as_table(rows))
 
 
 @pytest.fixture

