@@ -13,6 +13,8 @@ from typing import NoReturn
 from xlift.errors import UserError
 
 ROLES = ("intermediate", "target")
+WATCH_EVERY = 5.0
+"""Seconds between two looks of `xlift status --watch`."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,7 +71,14 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", "check a study file, then run it with Snakemake; other options are handed on", config=False)
     run.add_argument("config", type=Path)
     status = command("status", "show which runs and cells are done, running, failed, or missing, and what to do")
-    status.add_argument("--watch", type=float, metavar="SECONDS", help="show it again and again, so many seconds apart")
+    status.add_argument(
+        "--watch",
+        type=float,
+        nargs="?",
+        const=WATCH_EVERY,
+        metavar="SECONDS",
+        help=f"show it again and again, so many seconds apart (default {WATCH_EVERY:g}), until Control-C",
+    )
     tasks = command("tasks", "list the tasks of the catalog, and a study's own where one is given", config=False)
     tasks.add_argument("config", type=Path, nargs="?", help="a study file with `tasks`")
     tasks.add_argument("--role", choices=ROLES, help="only intermediate or only target tasks")
@@ -79,18 +88,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def print_status(config: Path, every: float | None) -> None:
     """Print where a study stands, once or every so many seconds until the study is done or Control-C."""
+    import shutil
     import time
 
     from xlift.grid import Grid
     from xlift.status import State, cell_state, status_lines, study_status
-    from xlift.study import load_study
+    from xlift.study import parse_study, read_yaml
 
     if every is not None and not every > 0:
         raise UserError(f"--watch {every:g}: is no number of seconds; give one above 0")
-    grid = Grid(load_study(config), str(config))
+    # Where a study stands shows without its data, which another machine may hold.
+    grid = Grid(parse_study(read_yaml(config), str(config)), str(config))
+    command = f"snakemake --configfile {shlex.quote(str(config))} --cores all"
     while True:
         status = study_status(grid, Path("results"))
-        lines = status_lines(grid, status, f"snakemake --configfile {shlex.quote(str(config))} --cores all")
+        lines = status_lines(grid, status, command, shutil.get_terminal_size((120, 0)).columns)
         # Clear the terminal and go to its upper left corner.
         print(lines if every is None else f"\033[2J\033[H{lines}", flush=True)
         if every is None or all(cell_state(jobs) is State.DONE for jobs in status.cells.values()):
