@@ -26,11 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     do: Mapping[str, Callable[[], None]] = {
         "answer": lambda: print_answer(options.config),
         "check": lambda: check_studies(options.configs),
+        "doctor": lambda: print_doctor(options.config, options.json),
         "export": lambda: export(options.config, options.cell),
         "plan": lambda: print_plan(options.config, options.workers, options.device, options.json),
         "power": lambda: print_power(options.config),
         "reference": lambda: write_reference(options.folder, options.docs),
-        "run": lambda: run_study(options.config, rest),
+        "run": lambda: run_study(options.config, rest, options.progress),
         "status": lambda: print_status(options.config, options.watch),
         "tasks": lambda: print_tasks(options.config, options.role, options.json),
     }
@@ -57,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     command("answer", "print a finished study's answer and where its page is")
     check = command("check", "check study files without running anything", config=False)
     check.add_argument("configs", type=Path, nargs="+")
+    doctor = command("doctor", "check this machine, and what a study needs of it, and say what to do")
+    doctor.add_argument("--json", action="store_true", help="print what was found as JSON")
     exporting = command("export", "write predictions and labels as XTREME's public evaluation reads them", config=False)
     exporting.add_argument("config", type=Path)
     exporting.add_argument("cell", help="<target>/<inter>/<budget>/seed<k>, or <target> for all its cells")
@@ -70,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     reference.add_argument("--docs", type=Path, default=Path("docs"), help="folder of tasks.md (default docs)")
     run = command("run", "check a study file, then run it with Snakemake; other options are handed on", config=False)
     run.add_argument("config", type=Path)
+    run.add_argument("--no-progress", dest="progress", action="store_false", help="no live line for each running job")
     status = command("status", "show which runs and cells are done, running, failed, or missing, and what to do")
     status.add_argument(
         "--watch",
@@ -143,6 +147,17 @@ def check_studies(configs: list[Path]) -> None:
             print(f"{config}: {doubt}")
 
 
+def print_doctor(config: Path, as_json: bool) -> None:
+    """Print what was found, each as it is; exit with 1 where something is a problem."""
+    from xlift.doctor import Level, examine, findings_json, findings_text
+    from xlift.study import parse_study, read_yaml
+
+    findings = list(examine(parse_study(read_yaml(config), str(config)), str(config)))
+    print(findings_json(findings) if as_json else findings_text(findings))
+    if any(finding.level is Level.PROBLEM for finding in findings):
+        raise SystemExit(1)
+
+
 def export(config: Path, wanted: str) -> None:
     """Export a cell, or all cells of a target, and print the folders to give to XTREME's evaluate.py."""
     from xlift.export import export_cells
@@ -167,9 +182,14 @@ def print_plan(config: Path, workers: int, device: str | None, as_json: bool) ->
     print(plan.as_json() if as_json else plan_lines(plan))
 
 
-def run_study(config: Path, options: list[str]) -> NoReturn:
-    """Run Snakemake on a study file that was checked first; its own message for a missing file is a traceback."""
+def run_study(config: Path, options: list[str], progress: bool) -> NoReturn:
+    """Run Snakemake on a study file that was checked first; its own message for a missing file is a traceback.
+
+    `progress`: a live line for each running job, in a terminal.
+    """
     check_studies([config])
+    if progress and sys.stderr.isatty() and "--logger" not in options:
+        options = ["--logger", "xlift", *options]
     cores = (
         [] if any(option.startswith(("-c", "--cores", "-j", "--jobs")) for option in options) else ["--cores", "all"]
     )

@@ -140,3 +140,12 @@ def test_watching_looks_again_every_few_seconds(tmp_path, monkeypatch, capsys):
     assert main(["status", str(DEFAULT), "--watch"]) == 130
     assert waited == [5.0, 5.0]
     assert capsys.readouterr().out.count("\033[2J\033[Hmini: 63 cells: 63 not begun\n") == 2
+
+
+def test_run_shows_live_lines_in_a_terminal_only(commands, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for options in ([], ["--no-progress"], ["--logger", "other"]):
+        with pytest.raises(HandedOverError):
+            main(["run", str(DEFAULT), *options])
+    handed = [command[3 : command.index("--cores")] for command in commands]
+    assert handed == [["--logger", "xlift"], [], ["--logger", "other"]]
