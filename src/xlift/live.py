@@ -97,11 +97,10 @@ class LogHandler(LogHandlerBase):
         settings = self.common_settings
         stream = sys.stdout if settings.stdout else sys.stderr
         quiet = settings.quiet or ()
-        self._plain = ColorizingTextHandler(
-            nocolor=settings.nocolor,
-            stream=stream,
-            formatter=DefaultFormatter(quiet, settings.show_failed_logs),
-            filter=DefaultFilter(quiet, settings.debug_dag, settings.verbose, settings.dryrun, settings.printshellcmds),
+        self._plain = ColorizingTextHandler(nocolor=settings.nocolor, stream=stream)
+        self._plain.setFormatter(DefaultFormatter(quiet, settings.show_failed_logs))
+        self._plain.addFilter(
+            DefaultFilter(quiet, settings.debug_dag, settings.verbose, settings.dryrun, settings.printshellcmds)
         )
         self._live = LiveLines(stream)
         self._over = threading.Event()
@@ -114,20 +113,15 @@ class LogHandler(LogHandlerBase):
         """Print a record as Snakemake would, and follow which jobs run."""
         with self._live.lock:
             if self._over.is_set():
-                self._print(record)
+                self._plain.handle(record)
                 return
             try:
                 self._live.erase()
-                self._print(record)
+                self._plain.handle(record)
                 follow(self._live, record.__dict__)
                 self._live.draw()
             except Exception:  # as handlers do: nothing that is shown may end a study
                 self.handleError(record)
-
-    def _print(self, record: logging.LogRecord) -> None:
-        if record.msg == "None":  # what the queue of plugins makes of a record without a message
-            record.msg = None
-        self._plain.handle(record)
 
     def _keep_drawing(self) -> None:
         while not self._over.wait(EVERY):
