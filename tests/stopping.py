@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -14,12 +15,20 @@ from typing import Any
 from xlift.training import loop
 from xlift.training.state import read_state
 
-PUBLISHED = ("weights.safetensors", "log.jsonl")
+CLOCK = {"seconds", "seconds_left", "tokens_per_s"}
+"""Fields of log.jsonl that differ from one machine and hour to another."""
 
 
-def published(folder: Path) -> dict[str, bytes]:
-    """What a run published, by name."""
-    return {name: (folder / name).read_bytes() for name in PUBLISHED}
+def published(folder: Path) -> dict[str, object]:
+    """What a run published that is the same whenever it runs: its weights, and its log without the clock."""
+    return {"weights": (folder / "weights.safetensors").read_bytes(), "log": logged(folder)}
+
+
+def logged(folder: Path) -> list[dict[str, object]]:
+    """A run's log without the clock."""
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert all(entry.keys() > CLOCK for entry in entries)
+    return [{name: entry[name] for name in sorted(entry.keys() - CLOCK)} for entry in entries]
 
 
 def out_of(study: Path, kind: str = "intermediate") -> Path:

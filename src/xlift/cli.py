@@ -15,6 +15,8 @@ from xlift.errors import UserError
 ROLES = ("intermediate", "target")
 EXPORTS = ("xtreme", "json")
 LANGUAGES = Path("config/languages.csv")
+WATCH_EVERY = 5.0
+"""Seconds between two looks of `xlift status --watch`."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,11 +29,12 @@ def main(arguments: list[str] | None = None) -> int:
         "answer": lambda: print_answer(options.config),
         "check": lambda: check_studies(options.configs),
         "compare": lambda: print_comparison(options.first, options.second, options.json),
+        "doctor": lambda: print_doctor(options.config, options.json),
         "export": lambda: export(options.config, options.cell, options.format),
         "plan": lambda: print_plan(options.config, options.workers, options.device, options.json),
         "power": lambda: print_power(options.config),
         "reference": lambda: write_reference(options.folder, options.docs),
-        "run": lambda: run_study(options.config, rest),
+        "run": lambda: run_study(options.config, rest, options.progress),
         "status": lambda: print_status(options.config, options.watch),
         "tasks": lambda: print_tasks(options.config, options.role, options.json),
     }
@@ -62,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument("first", type=Path)
     comparing.add_argument("second", type=Path)
     comparing.add_argument("--json", action="store_true", help="print all of it as JSON, language by language")
+    doctor = command("doctor", "check this machine, and what a study needs of it, and say what to do")
+    doctor.add_argument("--json", action="store_true", help="print what was found as JSON")
     exporting = command("export", "write results as other tools read them", config=False)
     exporting.add_argument("config", type=Path)
     exporting.add_argument(
@@ -85,8 +90,16 @@ def _parser() -> argparse.ArgumentParser:
     reference.add_argument("--docs", type=Path, default=Path("docs"), help="folder of the pages (default docs)")
     run = command("run", "check a study file, then run it with Snakemake; other options are handed on", config=False)
     run.add_argument("config", type=Path)
+    run.add_argument("--no-progress", dest="progress", action="store_false", help="no live line for each running job")
     status = command("status", "show which runs and cells are done, running, failed, or missing, and what to do")
-    status.add_argument("--watch", type=float, metavar="SECONDS", help="show it again and again, so many seconds apart")
+    status.add_argument(
+        "--watch",
+        type=float,
+        nargs="?",
+        const=WATCH_EVERY,
+        metavar="SECONDS",
+        help=f"show it again and again, so many seconds apart (default {WATCH_EVERY:g}), until Control-C",
+    )
     tasks = command("tasks", "list the tasks of the catalog, and a study's own where one is given", config=False)
     tasks.add_argument("config", type=Path, nargs="?", help="a study file with `tasks`")
     tasks.add_argument("--role", choices=ROLES, help="only intermediate or only target tasks")
@@ -96,18 +109,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def print_status(config: Path, every: float | None) -> None:
     """Print where a study stands, once or every so many seconds until the study is done or Control-C."""
+    import shutil
     import time
 
     from xlift.grid import Grid
     from xlift.status import State, cell_state, status_lines, study_status
-    from xlift.study import load_study
+    from xlift.study import parse_study, read_yaml
 
     if every is not None and not every > 0:
         raise UserError(f"--watch {every:g}: is no number of seconds; give one above 0")
-    grid = Grid(load_study(config), str(config))
+    # Where a study stands shows without its data, which another machine may hold.
+    grid = Grid(parse_study(read_yaml(config), str(config)), str(config))
+    command = f"snakemake --configfile {shlex.quote(str(config))} --cores all"
     while True:
         status = study_status(grid, Path("results"))
-        lines = status_lines(grid, status, f"snakemake --configfile {shlex.quote(str(config))} --cores all")
+        lines = status_lines(grid, status, command, shutil.get_terminal_size((120, 0)).columns)
         # Clear the terminal and go to its upper left corner.
         print(lines if every is None else f"\033[2J\033[H{lines}", flush=True)
         if every is None or all(cell_state(jobs) is State.DONE for jobs in status.cells.values()):
@@ -162,6 +178,17 @@ def print_comparison(first: Path, second: Path, as_json: bool) -> None:
     print(json.dumps(found.as_json(), indent=2, sort_keys=True) if as_json else text_of(found, levels))
 
 
+def print_doctor(config: Path, as_json: bool) -> None:
+    """Print what was found, each as it is; exit with 1 where something is a problem."""
+    from xlift.doctor import Level, examine, findings_json, findings_text
+    from xlift.study import parse_study, read_yaml
+
+    findings = list(examine(parse_study(read_yaml(config), str(config)), str(config)))
+    print(findings_json(findings) if as_json else findings_text(findings))
+    if any(finding.level is Level.PROBLEM for finding in findings):
+        raise SystemExit(1)
+
+
 def export(config: Path, wanted: str | None, form: str) -> None:
     """Export a cell, all cells of a target, or (JSON) of the study, and print what XTREME's evaluate.py is to be given,
     or the files."""
@@ -196,9 +223,14 @@ def print_plan(config: Path, workers: int, device: str | None, as_json: bool) ->
     print(plan.as_json() if as_json else plan_lines(plan))
 
 
-def run_study(config: Path, options: list[str]) -> NoReturn:
-    """Run Snakemake on a study file that was checked first; its own message for a missing file is a traceback."""
+def run_study(config: Path, options: list[str], progress: bool) -> NoReturn:
+    """Run Snakemake on a study file that was checked first; its own message for a missing file is a traceback.
+
+    `progress`: a live line for each running job, in a terminal.
+    """
     check_studies([config])
+    if progress and sys.stderr.isatty() and "--logger" not in options:
+        options = ["--logger", "xlift", *options]
     cores = (
         [] if any(option.startswith(("-c", "--cores", "-j", "--jobs")) for option in options) else ["--cores", "all"]
     )

@@ -35,6 +35,18 @@ MEANING: Mapping[State, str] = {
     State.MISSING: "not begun",
 }
 
+SHARED: Mapping[str, str] = {
+    "prepare_encoder": "encoder/manifest.json",
+    "prepare_data/*": "data/*.parquet",
+    "encode_task/*/*": "encoded/*/*/manifest.json",
+    "plan_analysis": "analysis_plan.json",
+    "score_cells": "scores.parquet",
+    "collect_runs": "runs.parquet",
+    "estimate_contrasts": "contrasts.parquet",
+    "render_report": "report/index.html",
+}
+"""Outputs of the jobs that no single run or cell owns, by their logs' names."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -50,17 +62,18 @@ class Job:
 class Status:
     """A study's jobs by what they are of; `cells` holds the jobs that a cell's predictions hang on, the last one last.
 
-    `working`: whether a Snakemake is at work in this folder.
+    `shared`: those of `SHARED` that failed or are running. `working`: whether a Snakemake is at work in this folder.
     """
 
+    shared: tuple[Job, ...]
     runs: Mapping[Intermediate, Job]
     cells: Mapping[Cell, tuple[Job, ...]]
     working: bool
 
     def jobs(self) -> Iterator[Job]:
-        """Every job once, runs first."""
+        """Every job once, runs before cells."""
         seen: set[Path] = set()
-        for job in (*self.runs.values(), *(job for jobs in self.cells.values() for job in jobs)):
+        for job in (*self.shared, *self.runs.values(), *(job for jobs in self.cells.values() for job in jobs)):
             if job.output not in seen:
                 seen.add(job.output)
                 yield job
@@ -91,7 +104,20 @@ def study_status(grid: Grid, results: Path, snakemake: Path = Path(".snakemake")
         if grid.study.catalog[cell.target].trained:
             chain.append(job("target", "train_target", path, cell))
         cells[cell] = (*chain, job("predictions", "predict_cell", path, cell))
-    return Status(runs, cells, began is not None)
+    return Status(tuple(shared_jobs(study, began)), runs, cells, began is not None)
+
+
+def shared_jobs(study: Path, began: float | None) -> Iterator[Job]:
+    """Jobs of `SHARED` that failed, or that the Snakemake which began then is at."""
+    for name, output in SHARED.items():
+        for log in sorted((study / "logs").glob(f"{name}.log")):
+            parts = iter(log.relative_to(study / "logs").with_suffix("").parts[1:])
+            path = study / "".join(next(parts) if letter == "*" else letter for letter in output)
+            last, failed = _log_end(log)
+            if failed:
+                yield Job(path, log, State.FAILED, last)
+            elif began is not None and log.stat().st_mtime >= began and not path.exists():
+                yield Job(path, log, State.RUNNING, last)
 
 
 def job_status(output: Path, log: Path, expected: str, began: float | None) -> Job:
@@ -123,8 +149,11 @@ def summary(states: Iterator[State]) -> State:
     return min(states, key=order.index)
 
 
-def status_lines(grid: Grid, status: Status, command: str) -> str:
-    """The grid as a matrix with one letter a seed, then what failed and the command that runs just that again."""
+def status_lines(grid: Grid, status: Status, command: str, width: int = 120) -> str:
+    """The grid as a matrix with one letter a seed, then what failed and the command that runs just that again.
+
+    `width`: columns of the terminal, which a matrix of many targets is cut up to fit.
+    """
     seeds = sorted(grid.study.seeds)
     targets = sorted(grid.study.targets)
     rows: dict[tuple[str, str], dict[str, list[str]]] = {}
@@ -144,8 +173,7 @@ def status_lines(grid: Grid, status: Status, command: str) -> str:
     lines = [
         f"{grid.study.study}: {len(counts)} cells: {shown}" + ("; a Snakemake is at work" if status.working else ""),
         f"one letter a seed ({', '.join(map(str, seeds))}):  {legend}",
-        "",
-        *table([("intermediate", "budget", "run", *targets), *names], left=3 + len(targets)),
+        *matrix(("intermediate", "budget", "run", *targets), names, width),
     ]
     running = [job for job in status.jobs() if job.state is State.RUNNING and job.last]
     if running:
@@ -161,6 +189,31 @@ def status_lines(grid: Grid, status: Status, command: str) -> str:
             f"  {command} {outputs}",
         ]
     return "\n".join(lines)
+
+
+def matrix(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Rows under their heads, which are broken at underscores where they do not fit `width` columns otherwise.
+
+    Where that is not enough, several tables, each with the first two columns. Each begins with an empty line.
+    """
+    whole = table([heads, *rows], left=len(heads))
+    if max(map(len, whole)) <= width:
+        return ["", *whole]
+    pieces = [head.replace("_", "_ ").split() for head in heads]
+    height = max(map(len, pieces))
+    above = list(zip(*([""] * (height - len(piece)) + piece for piece in pieces), strict=True))
+    columns = list(zip(*above, *rows, strict=True))
+    needs = [max(map(len, column)) + 2 for column in columns]  # two blanks between columns
+    blocks: list[list[int]] = [[]]
+    for place in range(2, len(columns)):
+        if blocks[-1] and sum(needs[column] for column in (0, 1, *blocks[-1], place)) - 2 > width:
+            blocks.append([])
+        blocks[-1].append(place)
+    lines: list[str] = []
+    for block in blocks:
+        chosen = [columns[column] for column in (0, 1, *block)]
+        lines += ["", *table(list(zip(*chosen, strict=True)), left=len(chosen))]
+    return lines
 
 
 def _others(grid: Grid) -> list[Intermediate]:

@@ -115,3 +115,37 @@ def test_status_of_a_study_that_has_not_begun(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("mini: 63 cells: 63 not begun\n")
     assert main(["status", str(DEFAULT), "--watch", "0"]) == 1
     assert capsys.readouterr().err == "error: --watch 0: is no number of seconds; give one above 0\n"
+
+
+def test_status_needs_no_data(tmp_path, monkeypatch, capsys):
+    """Where a study stands is looked up from machines that do not have its folders of data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["status", str(REPOSITORY / "config" / "xtreme_r.yaml")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "xtreme_r: 2805 cells: 2805 not begun"
+    assert max(map(len, lines[2:])) <= 80
+
+
+def test_watching_looks_again_every_few_seconds(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        if len(waited) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main(["status", str(DEFAULT), "--watch"]) == 130
+    assert waited == [5.0, 5.0]
+    assert capsys.readouterr().out.count("\033[2J\033[Hmini: 63 cells: 63 not begun\n") == 2
+
+
+def test_run_shows_live_lines_in_a_terminal_only(commands, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for options in ([], ["--no-progress"], ["--logger", "other"]):
+        with pytest.raises(HandedOverError):
+            main(["run", str(DEFAULT), *options])
+    handed = [command[3 : command.index("--cores")] for command in commands]
+    assert handed == [["--logger", "xlift"], [], ["--logger", "other"]]

@@ -23,10 +23,11 @@ from xlift.planning.dag import count_by_rule, outstanding, study_jobs
 from xlift.planning.evidence import Evidence, JobRecord, RunRecord, TokenRecord, model_key, read_evidence
 from xlift.planning.plan import PACKAGED, make_plan, trunk_ratio
 from xlift.planning.scheduling import list_schedule, longest_chain
-from xlift.planning.text import duration, scaled
+from xlift.planning.text import scaled
 from xlift.study import parse_study
 from xlift.tables import publish_table
 from xlift.training.cost import EncoderShape, training_flops
+from xlift.training.progress import duration
 
 SETTINGS: dict[str, Any] = {
     "study": "planned",
@@ -484,10 +485,10 @@ def test_large_numbers_by_hand(value, text):
 
 
 @pytest.mark.parametrize(
-    ("hours", "text"), [(1 / 3600, "1 s"), (90 / 3600, "90 s"), (0.5, "30 min"), (1.99, "119 min"), (30, "30.0 h")]
+    ("seconds", "text"), [(1, "1 s"), (90, "90 s"), (1800, "30 min"), (7140, "119 min"), (30 * 3600, "30.0 h")]
 )
-def test_times_by_hand(hours, text):
-    assert duration(hours) == text
+def test_times_by_hand(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_a_large_grid_is_planned_in_seconds(monkeypatch, tmp_path):

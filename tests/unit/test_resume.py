@@ -17,7 +17,7 @@ import torch
 
 import runs
 from runs import FAMILY_NAMES, FULL, LORA
-from stopping import StopAfter, out_of, published, states
+from stopping import StopAfter, logged, out_of, published, states
 from xlift.artifacts import read_manifest
 from xlift.errors import UserError
 from xlift.jobs.train import state_folder
@@ -59,7 +59,8 @@ def test_a_run_told_to_stop_saves_and_goes_on_to_the_same_bytes(
         )
         with pytest.raises(UserError, match=expected):
             start_run("tagging", given, out, **changes)
-    assert not out.exists()
+    assert [path.name for path in out.iterdir()] == ["log.jsonl"]
+    assert [entry["step"] for entry in logged(out)] == ([] if step == 7 else [10, 12])
     (state,) = states(tmp_path / "stopped")
     assert read_state(state).facts["step"] == step
     found = start_run("tagging", given, out, **changes)
@@ -155,7 +156,8 @@ def test_a_state_of_other_settings_or_a_damaged_one_is_not_used(inputs, tmp_path
     capsys.readouterr()
     again = start_run("classification", given, out)
     assert "is damaged, so the run does not go on from it" in capsys.readouterr().out
-    assert again["files"] == reference["files"]
+    assert published(out) == published(out_of(tmp_path / "whole"))
+    assert again["files"]["weights.safetensors"] == reference["files"]["weights.safetensors"]
     fault.refuses()
 
 
@@ -226,7 +228,7 @@ def test_a_branch_of_a_trunk_is_the_same_schedule_run_in_one_go(family, inputs, 
     assert (again / "state.safetensors").read_bytes() != b""
     one, other = (read_state(folder / "state.safetensors") for folder in (second, again))
     assert sorted(one.tensors) == sorted(other.tensors)
-    assert all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
+    assert all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors.keys() - {"seconds_at"})
 
 
 def test_a_stopped_branch_goes_on_from_its_own_state(inputs, tmp_path, monkeypatch):

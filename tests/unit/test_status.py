@@ -11,7 +11,7 @@ import pytest
 from xlift.artifacts import publish_json
 from xlift.grid import Grid
 from xlift.runs import Cell, baseline
-from xlift.status import State, Status, cell_state, status_lines, study_status
+from xlift.status import State, Status, cell_state, matrix, status_lines, study_status
 from xlift.study import parse_study
 
 SETTINGS = {
@@ -148,4 +148,41 @@ def test_the_matrix_and_what_to_do(study):
         "",
         "to run just these again:",
         f"  snakemake --configfile my.yaml --cores 2 {study.folder}/target/cldr_kind/{PATH}/manifest.json",
+    ]
+
+
+def test_preparation_that_failed_is_shown_with_its_output(study):
+    study.log("encode_task", "cldr_kind/length64", "error: a file is damaged\n", at=1)
+    study.log("prepare_data", "cldr_pairs", "Traceback (most\n  x\nKeyError: 'y'\n", at=1)
+    study.log("prepare_encoder", "x", "", at=1)
+    assert [(job.output, job.last) for job in study.status.failed()] == [
+        (study.folder / "data/cldr_pairs.parquet", "KeyError: 'y'"),
+        (study.folder / "encoded/cldr_kind/length64/manifest.json", "error: a file is damaged"),
+    ]
+    lines = status_lines(GRID, study.status, "snakemake").splitlines()
+    assert lines[
+        -1
+    ] == f"  snakemake {study.folder}/data/cldr_pairs.parquet {study.folder}/encoded/cldr_kind/length64/" + (
+        "manifest.json"
+    )
+
+
+def test_a_running_job_is_shown_with_its_progress(study):
+    study.lock(at=4)
+    said = "step 10/24  loss 1.0312  1,234 tokens/s  3.33 min left"
+    study.log("train_intermediate", PATH, f"runs on node1, GPU 0\n{said}\n", at=5)
+    lines = status_lines(GRID, study.status, "snakemake").splitlines()
+    assert lines[-2:] == ["running:", f"  {study.folder}/logs/train_intermediate/{PATH}.log: {said}"]
+
+
+def test_a_matrix_that_fits_is_one_table_with_whole_heads():
+    heads, rows = ("task", "budget", "a_long", "b"), [("mnli", "x1", "##", ">.")]
+    # 4 + 2 + 6 + 2 + 6 + 2 + 2 columns.
+    assert matrix(heads, rows, 24) == ["", "task  budget  a_long  b", "mnli  x1      ##      >."]
+    broken = ["", "              a_", "task  budget  long  b", "mnli  x1      ##    >."]
+    assert matrix(heads, rows, 23) == broken
+    assert matrix(heads, rows, 22) == broken
+    assert matrix(heads, rows, 21) == [
+        *["", "              a_", "task  budget  long", "mnli  x1      ##"],
+        *["", "", "task  budget  b", "mnli  x1      >."],
     ]

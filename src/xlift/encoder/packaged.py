@@ -79,7 +79,7 @@ def read_packaged(path: Path) -> tuple[dict[str, NDArray[np.float16]], dict[str,
 
     UserError where size or sha256 are not the pinned ones.
     """
-    data = _checked(path)
+    data = check_packaged(path)
     cursor = _Cursor(data, 8)  # magic and version: pinned by the sha256
     hidden, layers, heads, feed_forward, vocabulary, positions, types = cursor.unpack("<7i")
     epsilon, _ = cursor.unpack("<fi")
@@ -162,7 +162,8 @@ class _Cursor:
         return self.data[self.offset - count : self.offset]
 
 
-def _checked(path: Path) -> bytes:
+def check_packaged(path: Path) -> bytes:
+    """The file's content; UserError where its size or sha256 are not the pinned ones."""
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xlift.planning.plan import BudgetRow, Plan
+from xlift.training.progress import duration
 
 COLUMNS = ("task", "budget", "arm", "steps", "batch", "examples", "tokens", "FLOPs", "LR", "time a run")
 LEFT = 3
@@ -32,9 +33,9 @@ def plan_lines(plan: Plan) -> str:
             ("training tokens", lambda t: scaled(t.tokens)),
             ("training FLOPs", lambda t: f"{t.flops:.2e}"),
             ("disk", lambda t: f"{scaled(t.disk_bytes)}B"),
-            (_device_hours(plan), lambda t: duration(t.device_hours)),
-            (_wall(plan.workers), lambda t: duration(t.wall_hours)),
-            ("longest chain of jobs", lambda t: duration(t.chain_hours)),
+            (_device_hours(plan), lambda t: duration(3600 * t.device_hours)),
+            (_wall(plan.workers), lambda t: duration(3600 * t.wall_hours)),
+            ("longest chain of jobs", lambda t: duration(3600 * t.chain_hours)),
         )
     ]
     lines += [*table(facts, left=1), "", *plan.basis]
@@ -60,7 +61,7 @@ def _budget_cells(row: BudgetRow) -> tuple[str, ...]:
         scaled(row.tokens),
         f"{row.flops:.1e}",
         f"{row.learning_rate:.2g}",
-        duration(row.hours),
+        duration(3600 * row.hours),
     )
 
 
@@ -82,11 +83,3 @@ def scaled(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g}{letter}"
     return f"{value:.3g}"
-
-
-def duration(hours: float) -> str:
-    """A time in the unit that suits it: 12 s, 3.4 min, 5.6 h."""
-    seconds = 3600 * hours
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if hours < 2 else f"{hours:,.1f} h"

@@ -6,10 +6,11 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, TextIO, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +22,11 @@ from xlift.tasks.encoded import Batch
 from xlift.training.feed import Step, pinned, prefetched
 from xlift.training.optimiser import AdamW
 from xlift.training.parts import Course, Part, Stage, courses, planned
+from xlift.training.progress import Pace, progress_line, speeds
 from xlift.training.state import State, StateFolder, stop_requests
 
-CHECK_EVERY = 10
-"""Steps between looks at the loss: each look waits for the device."""
+ENTRY_EVERY = 10
+"""Steps between entries of log.jsonl: each waits for the device, and looks whether the losses are finite."""
 DEV_LOOKS = 10
 """How often a run that keeps its best weights looks at English dev, at equal distances; the last look is the end."""
 
@@ -90,16 +92,21 @@ class Realised:
 
     def log_lines(self) -> str:
         """The log as JSON lines."""
-        return "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in self.log)
+        return "".join(map(json_line, self.log))
+
+
+def json_line(entry: Mapping[str, Any]) -> str:
+    """A line of log.jsonl."""
+    return json.dumps(entry, sort_keys=True) + "\n"
 
 
 class TrainingLoop:
     """One run: `run` trains to the end of its last stage; `state` and `restore` carry it over to another process.
 
     `head` holds the heads of all parts. `cap` is the most token positions of one forward and backward pass; `name`
-    names the run in errors; `pause`: seconds a step takes longer, for tests. The loss of a step is the mean over its
-    units (examples, windows or words); micro-batches add up to exactly that. A stage begins with the optimiser as at a
-    run's first step.
+    names the run in errors; `log`: where its log lies while it trains; `pause`: seconds a step takes longer, for tests.
+    The loss of a step is the mean over its units (examples, windows or words); micro-batches add up to exactly that. A
+    stage begins with the optimiser as at a run's first step.
     """
 
     def __init__(
@@ -113,10 +120,11 @@ class TrainingLoop:
         *,
         forward: Callable[..., Tensor] | None = None,
         dev_score: Callable[[], float] | None = None,
+        log: Path | None = None,
         pause: float = 0.0,
     ) -> None:
         self._encoder, self._head, self._compute = encoder, head, compute
-        self._name, self._dev_score, self._pause = name, dev_score, pause
+        self._name, self._dev_score, self._log, self._pause = name, dev_score, log, pause
         self._forward = forward or encoder
         self._courses = courses(stages, encoder.pad_id, cap, name)
         self._parts: list[Part] = [part for stage in stages for part in stage.parts]
@@ -124,7 +132,9 @@ class TrainingLoop:
         self._optimiser = self._new_optimiser()
         self._ends = self._courses[-1].end
         self._history = torch.zeros(self._ends, 2, device=compute.device)
-        self._tokens_at = torch.zeros(self._ends, dtype=torch.int64)
+        self._norms: list[float] = []
+        self._tokens_at: list[int] = []
+        self._seconds_at: list[float] = []
         self._part_at = torch.zeros(self._ends, dtype=torch.int64)
         self._best: dict[str, Tensor] = {}
         self._best_score = -math.inf
@@ -141,16 +151,27 @@ class TrainingLoop:
         self._encoder.train()
         self._head.train()
         # Without a place for its state a run is stopped by a signal as any program is.
-        with nullcontext() if states is None else stop_requests() as request:
-            steps = self._steps()
+        with nullcontext() if states is None else stop_requests() as request, self._live_log() as live:
+            steps, pace = self._steps(), Pace()
             while (done := self.realised.total.steps) < self._ends:
                 started = time.perf_counter()
                 self._advance(next(steps))
                 time.sleep(self._pause)
                 done += 1
-                self._check(done)
+                is_entry = self._is_entry(done)
+                is_line = pace.due(is_entry) or done == self._ends
+                if is_entry or is_line:
+                    self._check(done)
                 total = self.realised.total
                 self.realised.total = replace(total, seconds=total.seconds + time.perf_counter() - started)
+                self._seconds_at.append(self.realised.total.seconds)
+                if is_entry:
+                    self.realised.log.append(self._entry(done))
+                    if live is not None:
+                        live.write(json_line(self.realised.log[-1]))
+                if is_line:
+                    print(progress_line(self._entry(done)), flush=True)
+                    pace.spoken()
                 if done in self._looks:
                     self._look(done)
                 if states is None:
@@ -173,7 +194,8 @@ class TrainingLoop:
         tensors: dict[str, Tensor] = {f"weights.{name}": parameter for name, parameter in self._parameters.items()}
         tensors |= {f"optimiser.{name}": tensor for name, tensor in self._optimiser.state().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
-        tensors |= {"history": self._history[:done], "tokens_at": self._tokens_at[:done]}
+        tensors |= {"history": self._history[:done], "tokens_at": torch.tensor(self._tokens_at, dtype=torch.int64)}
+        tensors["seconds_at"] = torch.tensor(self._seconds_at, dtype=torch.float64)
         tensors["random.cpu"] = torch.get_rng_state()
         if self._compute.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self._compute.device)
@@ -200,7 +222,7 @@ class TrainingLoop:
         )
         self._best = {n.removeprefix("best."): t for n, t in state.tensors.items() if n.startswith("best.")}
         self._history[:done] = state.tensors["history"].to(self._history.device)
-        self._tokens_at[:done] = state.tensors["tokens_at"]
+        self._tokens_at = state.tensors["tokens_at"].tolist()
         torch.set_rng_state(state.tensors["random.cpu"])
         if "random.cuda" in state.tensors and self._compute.device.type == "cuda":
             torch.cuda.set_rng_state(state.tensors["random.cuda"], self._compute.device)
@@ -213,9 +235,13 @@ class TrainingLoop:
         self.realised = Realised(total, inherited, parts, best_step=state.facts["best_step"])
         if state.facts["best_score"] is not None:
             self._best_score = float(state.facts["best_score"])
+        # States of trunks that were made before there was a clock in them: as if all steps had taken alike.
+        alike = torch.linspace(0, total.seconds, done + 1, dtype=torch.float64)[1:]
+        self._seconds_at = state.tensors.get("seconds_at", alike).tolist()
         # The log is made of the history, so that it is the same however often the run was stopped.
-        for seen in range(1, done + 1):
-            self._check(seen, quiet=True)
+        self._norms = []
+        self._check(done)
+        self.realised.log = [self._entry(seen) for seen in range(1, done + 1) if self._is_entry(seen)]
         print(f"goes on after step {done}", flush=True)
 
     def _steps(self) -> Iterator[Step]:
@@ -245,7 +271,7 @@ class TrainingLoop:
         self._history[place, 1] = nn.utils.clip_grad_norm_(parameters, course.settings.clip)
         self._optimiser.step(self._rate(place))
         self._optimiser.zero_grad()
-        self._tokens_at[place] = before.tokens + tokens
+        self._tokens_at.append(before.tokens + tokens)
         self._part_at[place] = step.part
         own = Amounts(1, step.examples, tokens, padded, flops)
         self.realised.total = before.plus(own)
@@ -275,33 +301,43 @@ class TrainingLoop:
     def _new_optimiser(self) -> AdamW:
         return AdamW(self._parameters.items(), self._courses[0].settings.weight_decay)
 
-    def _check(self, done: int, quiet: bool = False) -> None:
-        """Now and then bring losses over from the device, stop at one that is not finite, and log the newest."""
-        steps = self._ends
-        if done % CHECK_EVERY and done != steps:
-            return
+    def _live_log(self) -> AbstractContextManager[TextIO | None]:
+        """The log as far as it goes, open for more; it is whole once the run is published."""
+        if self._log is None:
+            return nullcontext()
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        live = self._log.open("w", encoding="utf-8", buffering=1)
+        live.write(self.realised.log_lines())
+        return live
+
+    def _is_entry(self, done: int) -> bool:
+        """Whether the log has an entry after a step."""
+        return done % ENTRY_EVERY == 0 or done == self._ends
+
+    def _check(self, done: int) -> None:
+        """Bring losses over from the device, and stop at one that is not finite."""
         losses = self.realised.losses
-        fresh = self._history[len(losses) : done].tolist()
-        for loss, norm in fresh:
+        for loss, norm in self._history[len(losses) : done].tolist():
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise UserError(
-                    f"{self._name}: step {len(losses) + 1} of {steps} has a loss or gradient that is not finite "
+                    f"{self._name}: step {len(losses) + 1} of {self._ends} has a loss or gradient that is not finite "
                     f"(loss {loss}, gradient norm {norm}); lower the learning rate of the task in `recipes`, "
                     "or set training.precision to fp32"
                 )
             losses.append(loss)
-        entry: dict[str, Any] = {
-            "step": done,
-            "loss": fresh[-1][0],
-            "gradient_norm": fresh[-1][1],
-            "learning_rate": self._rate(done - 1),
-            "tokens": int(self._tokens_at[done - 1]),
+            self._norms.append(norm)
+
+    def _entry(self, done: int) -> dict[str, Any]:
+        """What the log says after a step that was checked."""
+        entry = {
+            **speeds(done, self._ends, self._tokens_at, self._seconds_at),
+            "loss": self.realised.losses[done - 1],
+            "gradient_norm": self._norms[done - 1],
+            "lr": self._rate(done - 1),
         }
         if self._several:
             entry["task"] = self._parts[int(self._part_at[done - 1])].name
-        self.realised.log.append(entry)
-        if not quiet:
-            print(f"step {done}/{steps}  loss {entry['loss']:.4f}  tokens {entry['tokens']}", flush=True)
+        return entry
 
     def _look(self, done: int) -> None:
         """Look at English dev; keep the weights if they are the best so far (the earliest of equals)."""

@@ -115,6 +115,7 @@ def train_run(
         run,
         forward=torch.compile(built.encoder, dynamic=True) if execution.compile else None,
         dev_score=(lambda: float(dev()["score"])) if specification["select"] == "best_dev" else None,
+        log=out / LOG,
         pause=step_pause(),
     )
     states = None
@@ -127,6 +128,7 @@ def train_run(
     elif inputs.start is not None:
         check_encoder(inputs.start, inputs.encoder_sha256)
         loop.restore(trunk_state(inputs.start, specification), branch=True)
+    (out / MANIFEST).unlink(missing_ok=True)  # the log in this folder is of this run from here on
     realised = loop.run(states)
     is_trunk = specification["kind"] == "trunk"
 
