@@ -62,8 +62,8 @@ def _encoder(inputs: ReportInputs) -> str:
     layers = trainable["layers"]
     where = "" if layers is None else f" in the upper {counted(layers, 'layer')}"
     if trainable["method"] == "lora":
-        return f"{encoder}, trained with LoRA of rank {trainable['rank']}{where} [@hu2022]"
-    return f"{encoder}, fine-tuned{where}"
+        return f"The encoder, {encoder}, was trained with LoRA of rank {trainable['rank']}{where} [@hu2022]"
+    return f"The encoder, {encoder}, was fine-tuned{where}"
 
 
 def _training(inputs: ReportInputs) -> list[str]:
@@ -71,7 +71,7 @@ def _training(inputs: ReportInputs) -> list[str]:
     names, budgets, targets = inputs.intermediates, inputs.budgets, inputs.targets
     seeds = counted(len(inputs.study["seeds"]), "seed")
     sentences = [
-        f"The encoder ({_encoder(inputs)}) was first trained on {counted(len(names), 'English intermediate task')} "
+        f"{_encoder(inputs)}, first on {counted(len(names), 'English intermediate task')} "
         f"({', '.join(names)}), each with {listed([budget_label(b) for b in budgets])} of the task's reference "
         f"training{_steps(inputs)} and {seeds}.",
         "Every checkpoint, and the encoder without intermediate training, was then trained on the English data of "
@@ -101,7 +101,7 @@ def _steps(inputs: ReportInputs) -> str:
         realised = [found[name, budget] for budget in inputs.budgets if (name, budget) in found]
         if realised:
             steps, examples = ([f"{value:,}" for value in values] for values in zip(*realised, strict=True))
-            parts.append(f"{name}: {listed(steps)} optimiser steps, {listed(examples)} examples")
+            parts.append(f"{name}: {listed(steps)} optimiser steps on {listed(examples)} examples")
     return f" ({'; '.join(parts)})"
 
 
@@ -126,7 +126,7 @@ def _languages(inputs: ReportInputs) -> str:
     }
     counts = [f"{groups.count(name)} {words[name]}" for name in STRATA if name in groups]
     cite = _MEASURES.get(inputs.study["analysis"]["resource"], "")
-    return f"Of the {counted(len(codes), 'language')} besides English, {listed(counts)}{cite}."
+    return f"By resource, the {counted(len(codes), 'language')} besides English are {listed(counts)}{cite}."
 
 
 def _gain(inputs: ReportInputs) -> str:
@@ -153,8 +153,8 @@ def _inference(inputs: ReportInputs) -> list[str]:
     run = "trunk that the budgets of a seed share" if analysis["shared_trunk"] else "intermediate checkpoint"
     sentences = [
         f"Errors are clustered two ways [@cameron2011], by language and by {run}, with a correction for leverage "
-        "[@bell2002] and Satterthwaite's degrees of freedom [@satterthwaite1946]; intervals are of "
-        f"{inputs.confidence}.",
+        "[@bell2002] and Satterthwaite's degrees of freedom [@satterthwaite1946]; intervals have "
+        f"a confidence of {inputs.confidence}.",
     ]
     methods = set(inputs.contrasts["method"])
     words = {
@@ -164,7 +164,7 @@ def _inference(inputs: ReportInputs) -> list[str]:
     }
     others = [words[name] for name in words if name in methods]
     if others:
-        sentences.append(f"Beside it stand {listed(others)}.")
+        sentences.append(f"For comparison, contrasts were also estimated or tested by {listed(others)}.")
     if TOST in methods:
         sentences.append(
             "Two one-sided tests [@schuirmann1987] ask whether the effect is smaller than "
@@ -195,7 +195,9 @@ def _computed(inputs: ReportInputs) -> str:
         return ""
     hours = [f"{number(value, 2)} {kind}-hours" for kind, value in hours_by_kind(runs).items() if value is not None]
     flops = total(runs["job_flops"])
-    spent = listed([*hours, *([] if flops is None else [f"{flops:.3g} floating-point operations"])])
+    spent = listed(
+        [*hours, *([] if flops is None else [f"{number(flops / 1e15, 2)} × 10¹⁵ floating-point operations"])]
+    )
     names = ("python", "torch", "transformers", "peft")
     software = [f"{name} {_version(inputs, name)}" for name in names if _version(inputs, name)]
     using = f" using {', '.join(software)}" if software else ""
