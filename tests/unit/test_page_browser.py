@@ -78,6 +78,7 @@ def visit(inputs: ReportInputs, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=sandbox)
         context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900}, color_scheme="light")
+        context.set_default_timeout(240_000)  # of milliseconds: a busy machine is no fault
         found = Visit(context.new_page(), page.as_uri())
         found.tab.on("request", lambda request: found.asked.append(request.url))
         found.tab.on("console", lambda message: found.said.append(f"{message.type}: {message.text}"))
