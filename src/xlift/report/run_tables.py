@@ -9,7 +9,7 @@ import polars as pl
 
 from xlift.catalog.task import MAIN, NONE
 from xlift.report.inputs import ReportInputs, expected_pairs
-from xlift.report.tables import DASH, Cell, Row, Table, budget_label, numbers, numeric_cell
+from xlift.report.tables import DASH, Cell, Row, Table, budget_label, numbers, numeric_cell, of_kind
 
 MOST_RUN_ROWS = 500
 """Above this many runs the page lists groups of runs only; the tables beside it list each."""
@@ -38,7 +38,7 @@ def completeness_table(inputs: ReportInputs) -> Table:
     return Table(
         "Complete cells over expected cells (one a seed)",
         ("target", *labels),
-        ("text", *("count" for _ in labels)),
+        ("text", *of_kind("count", len(labels))),
         tuple(rows),
     )
 

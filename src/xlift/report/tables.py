@@ -112,9 +112,14 @@ class Table:
         return pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
 
 
+def of_kind(kind: Kind, count: int) -> tuple[Kind, ...]:
+    """The kinds of so many columns that hold the same."""
+    return (kind,) * count
+
+
 def numbers(count: int) -> tuple[Kind, ...]:
     """The kinds of so many columns of numbers."""
-    return ("number",) * count
+    return of_kind("number", count)
 
 
 def cell_values(cell: Cell, kind: Kind) -> tuple[Value, ...]:
