@@ -36,8 +36,11 @@ class File:
 
 FILES = (
     File("report/index.html", "The page: one file, no network."),
-    File("report/<figure>.png", "The page's main figures; each as .svg too."),
-    File("report/<figure>.svg", "The same."),
+    File("report/figures/<figure>.svg", "The page's figures, in print's colours; each as .png too."),
+    File("report/figures/<figure>.png", "The same."),
+    File("report/figures/<figure>.vl.json", "The same as a Vega-Lite spec."),
+    File("report/tables/<table>.csv", "The page's tables, all digits."),
+    File("report/tables/<table>.parquet", "The same."),
     File("scores.parquet", "Scores of all cells.", "scores.parquet"),
     File("gains.parquet", "Gains over the baseline.", "gains.parquet"),
     File("contrasts.parquet", "Estimates with intervals and tests.", "contrasts.parquet"),

@@ -310,6 +310,7 @@ def report_specification(grid: Grid) -> Specification:
         "encoder": "multilingual-e5-small (packaged, 4-bit)"
         if isinstance(encoder, PackagedEncoder)
         else f"{encoder.id}, {encoder.revision or 'main'}",
+        "trainable": grid.trainable,
         "intermediates": list(study.intermediates),
         "budgets": sorted(
             {budget.times for budgets in grid.budgets.values() for budget in budgets if budget.arm == MAIN}

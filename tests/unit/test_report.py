@@ -21,9 +21,11 @@ import pytest
 
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE, STRATA, load_languages
-from xlift.report.charts import forest_rows, forest_spec, slope_spec, stratum_caption, stratum_spec
+from xlift.report.charts import slope_spec, stratum_caption, stratum_spec
+from xlift.report.contents import build_tables
 from xlift.report.contrast_tables import contrast_table, headlines, method_table, sensitivity_table
 from xlift.report.figures import Figure, build_figures
+from xlift.report.forest import forest_rows, forest_spec
 from xlift.report.inputs import (
     ALL_TARGETS,
     ReportInputs,
@@ -33,8 +35,8 @@ from xlift.report.inputs import (
     parse_scope,
     slopes,
 )
-from xlift.report.page import embedded_json, render_page, write_figures
-from xlift.report.run_tables import completeness_table, missing_cells, run_table
+from xlift.report.page import embedded_json, render_page
+from xlift.report.run_tables import completeness_table, missing_cells
 from xlift.report.tables import interval, language_table, number
 from xlift.resource import resource_levels
 
@@ -42,6 +44,11 @@ ROOT = Path(__file__).parents[2]
 INTERMEDIATES, BUDGETS, SEEDS = ["cldr_kind", "cldr_list"], [0.25, 1.0, 4.0], [1, 2, 3]
 TARGETS = ["cldr_names", "cldr_pairs", "cldr_tags"]
 Cells = frozenset[tuple[str, str, float, int]]
+
+
+def rendered(inputs: ReportInputs) -> str:
+    """The page with all its figures and tables."""
+    return render_page(inputs, build_figures(inputs), build_tables(inputs))
 
 
 def synthetic_inputs(
@@ -98,7 +105,10 @@ def synthetic_inputs(
     settings: dict[str, Any] = {
         "name": "trial",
         "encoder": "multilingual-e5-small (packaged)",
+        "trainable": {"method": "lora", "rank": 8, "layers": 6},
         "intermediates": INTERMEDIATES,
+        "analysis": {"resource": "cc100", "shared_trunk": False, "smallest_effect": 0.2}
+        | {"bootstrap_draws": 2000, "permutations": 1000},
     }
     settings |= {
         "budgets": BUDGETS,
@@ -180,7 +190,8 @@ def synthetic_runs(seeds: list[int], collapsed: bool = False) -> pl.DataFrame:
     for kind, target in [("intermediate", None), *(("target", target) for target in TARGETS)]:
         for name, budget in cells if kind == "intermediate" else [("none", 0.0), *cells]:
             for seed in seeds:
-                row = {"kind": kind, "target": target, "intermediate": name, "budget": budget, "seed": seed}
+                row = {"kind": kind, "target": target, "intermediate": name, "arm": "main", "budget": budget}
+                row |= {"seed": seed}
                 steps = int(200 * (budget or 1))
                 row |= {
                     "steps": steps,
@@ -190,12 +201,15 @@ def synthetic_runs(seeds: list[int], collapsed: bool = False) -> pl.DataFrame:
                 }
                 row |= {
                     "flops": 2e11 * steps,
+                    "job_flops": 2e11 * steps,
+                    "job_steps": steps,
                     "seconds": 0.05 * steps,
+                    "seconds_job": 0.05 * steps + 3.6,
                     "seconds_to_first_step": 1.4,
                     "peak_memory_mib": 812.5,
                 }
                 row |= {
-                    "device": "cpu",
+                    "device": "AMD EPYC 7B13",
                     "dtype": "float32",
                     "dev_metric": "accuracy",
                     "dev_score": 81.2,
@@ -256,7 +270,7 @@ def inputs() -> ReportInputs:
 
 @pytest.fixture(scope="module")
 def html(inputs: ReportInputs) -> str:
-    return render_page(inputs)
+    return rendered(inputs)
 
 
 @pytest.fixture(scope="module")
@@ -279,16 +293,16 @@ def gappy() -> ReportInputs:
 
 @pytest.fixture(scope="module")
 def gappy_html(gappy: ReportInputs) -> str:
-    return render_page(gappy)
+    return rendered(gappy)
 
 
 def test_page_is_balanced_and_has_every_section(page: Page, inputs: ReportInputs) -> None:
     assert page.open == []
     ids = [attrs["id"] for _, attrs in page.tags if attrs.get("id")]
     assert len(ids) == len(set(ids))
-    sections = ["answer", "budget", "contrasts", "languages", "completeness", "collapsed", "runs", "reading"]
+    sections = ["answer", "budget", "contrasts", "languages", "completeness", "collapsed", "runs", "methods", "reading"]
     assert [attrs["id"] for tag, attrs in page.tags if tag == "section"] == sections
-    figures = ["strata", "forest-budget", "forest-doubling", "heat", "slope"]
+    figures = ["strata", "forest-budget", "forest-doubling", "forest-methods", "heat", "slope"]
     assert [attrs["id"] for tag, attrs in page.tags if tag == "figure"] == [f"figure-{key}" for key in figures]
     labelled = {attrs["aria-labelledby"] for _, attrs in page.tags if attrs.get("aria-labelledby")}
     assert labelled <= set(ids)
@@ -329,11 +343,11 @@ def test_policy_allows_each_script_of_the_page_by_its_hash(page: Page) -> None:
 
 
 def test_page_is_deterministic_also_in_another_process(html: str, inputs: ReportInputs) -> None:
-    assert render_page(inputs) == html
+    assert rendered(inputs) == html
     program = (
         "import hashlib, sys; sys.path[:0] = sys.argv[1:];"
-        "from test_report import synthetic_inputs; from xlift.report.page import render_page;"
-        "print(hashlib.sha256(render_page(synthetic_inputs()).encode()).hexdigest())"
+        "from test_report import rendered, synthetic_inputs;"
+        "print(hashlib.sha256(rendered(synthetic_inputs()).encode()).hexdigest())"
     )
     import hashlib
 
@@ -347,29 +361,11 @@ def test_page_is_the_same_for_rows_in_another_order(html: str, inputs: ReportInp
         name: getattr(inputs, name).sample(fraction=1.0, shuffle=True, seed=1)
         for name in ("scores", "gains", "runs", "completeness")
     }
-    assert render_page(dataclasses.replace(inputs, **shuffled)) == html
+    assert rendered(dataclasses.replace(inputs, **shuffled)) == html
 
 
 def test_page_size(html: str) -> None:
     assert len(html.encode()) <= 6_000_000
-
-
-def test_large_study_stays_within_the_page_size() -> None:
-    made = synthetic_inputs()
-    copies = [f"target{k:02}" for k in range(12)]
-    spread = {
-        name: pl.concat(
-            [getattr(made, name).filter(pl.col("target") == TARGETS[0]).with_columns(target=pl.lit(c)) for c in copies]
-        )
-        for name in ("scores", "gains", "completeness")
-    }
-    runs = pl.concat([made.runs] * 12)
-    large = dataclasses.replace(made, **spread, runs=runs, study={**made.study, "targets": copies})
-    assert run_table(runs) is None
-    text = render_page(large)
-    assert len(text.encode()) <= 6_000_000
-    assert "runs.parquet has them" in text
-    assert "is not XTREME-R" not in text
 
 
 def test_all_text_of_the_data_is_escaped(gappy_html: str) -> None:
@@ -489,7 +485,7 @@ def test_methods_scales_and_sensitivity_have_tables_of_their_own(inputs: ReportI
         "control shuffled_labels",
     ]
     assert sensitivity_table(inputs.contrasts).rows == ()
-    page = Page(render_page(more))
+    page = Page(rendered(more))
     assert "equivalence margin 0.2" in page.words
     assert "without family Uralic" in page.words
     assert inputs.plan in page.words
@@ -504,7 +500,7 @@ def test_figures_and_tiles_hold_primary_rows_only(inputs: ReportInputs) -> None:
 
 def test_the_page_follows_the_resource_measure(inputs: ReportInputs) -> None:
     joshi = dataclasses.replace(inputs, resource=resource_levels(inputs.languages.values(), "joshi"))
-    page = Page(render_page(joshi))
+    page = Page(rendered(joshi))
     assert "below Joshi class 3, from Joshi class 4" in page.words
     assert "CC-100" not in page.words
     spec = slope_spec(joshi)
@@ -522,7 +518,7 @@ def test_study_without_any_result_still_renders(inputs: ReportInputs) -> None:
         runs=inputs.runs.clear(),
         completeness=inputs.completeness.with_columns(present=pl.lit(False), languages=pl.lit(0)),
     )
-    page = Page(render_page(empty))
+    page = Page(rendered(empty))
     assert page.open == []
     assert "No gain by stratum was estimated" in page.words
     assert "there is no slope to show" in page.words
@@ -638,18 +634,7 @@ def test_languages_stand_by_stratum_then_size(inputs: ReportInputs) -> None:
 def test_unknown_language_is_a_user_error(inputs: ReportInputs) -> None:
     fewer = {code: language for code, language in inputs.languages.items() if code != "sw"}
     with pytest.raises(UserError, match=r"'sw'.*languages\.csv"):
-        render_page(dataclasses.replace(inputs, languages=fewer))
-
-
-def test_write_figures(inputs: ReportInputs, tmp_path: Path) -> None:
-    write_figures(inputs, tmp_path / "a")
-    write_figures(inputs, tmp_path / "b")
-    for name in ("gain_by_budget.png", "gain_by_budget.svg"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    assert (tmp_path / "a" / "gain_by_budget.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert "trial: gain by budget" in (tmp_path / "a" / "gain_by_budget.svg").read_text(encoding="utf-8")
-    with pytest.raises(UserError, match="no gain by stratum"):
-        write_figures(dataclasses.replace(inputs, contrasts=inputs.contrasts.clear()), tmp_path)
+        rendered(dataclasses.replace(inputs, languages=fewer))
 
 
 @pytest.mark.parametrize(

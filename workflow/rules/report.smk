@@ -1,3 +1,26 @@
+# Files beside a page: the package writes every one of them, whatever there is to draw (tests/unit/test_report.py).
+FIGURES = {
+    "strata": "gain against budget by stratum",
+    "forest-budget": "low − high at each budget",
+    "forest-doubling": "low − high per doubling of budget",
+    "forest-methods": "β by target and method",
+    "heat": "gain by language, intermediate task and budget",
+    "slope": "gain per doubling against pretraining text",
+}
+TABLES = [
+    *FIGURES,
+    "languages",
+    "contrasts",
+    "methods",
+    "sensitivity",
+    "completeness",
+    "collapsed",
+    "compute",
+    "run-groups",
+    "runs",
+]
+
+
 rule render_report:
     input:
         scores="results/{study}/scores.parquet",
@@ -12,6 +35,25 @@ rule render_report:
             caption="../report/page.rst",
             category="Answer",
             labels={"study": "{study}"},
+        ),
+        figures=[
+            report(
+                f"results/{{study}}/report/figures/{figure}.svg",
+                caption=f"../report/{figure}.rst",
+                category="Figures",
+                labels={"study": "{study}", "figure": title},
+            )
+            for figure, title in FIGURES.items()
+        ],
+        copies=expand(
+            "results/{{study}}/report/figures/{figure}.{format}",
+            figure=FIGURES,
+            format=["png", "vl.json"],
+        ),
+        tables=expand(
+            "results/{{study}}/report/tables/{table}.{format}",
+            table=TABLES,
+            format=["csv", "parquet"],
         ),
     log:
         "results/{study}/logs/render_report.log",
@@ -39,6 +81,16 @@ rule report_available:
         runs=f"results/{STUDY.study}/available/runs.parquet",
         gains=f"results/{STUDY.study}/available/gains.parquet",
         contrasts=f"results/{STUDY.study}/available/contrasts.parquet",
+        figures=expand(
+            f"results/{STUDY.study}/available/figures/{{figure}}.{{format}}",
+            figure=FIGURES,
+            format=["svg", "png", "vl.json"],
+        ),
+        tables=expand(
+            f"results/{STUDY.study}/available/tables/{{table}}.{{format}}",
+            table=TABLES,
+            format=["csv", "parquet"],
+        ),
     log:
         f"results/{STUDY.study}/logs/report_available.log",
     benchmark:

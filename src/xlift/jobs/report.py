@@ -21,7 +21,8 @@ from xlift.contrasts.rows import CONTRASTS
 from xlift.contrasts.sensitivity import split_gains
 from xlift.contrasts.table import ContrastSettings
 from xlift.languages import SOURCE_LANGUAGE, load_languages
-from xlift.report.figures import write_figures
+from xlift.report.contents import build_tables, write_tables
+from xlift.report.figures import build_figures, write_figures
 from xlift.report.inputs import ReportInputs
 from xlift.report.page import render_page
 from xlift.tables import publish_table, read_table
@@ -59,7 +60,7 @@ def contrast_settings(settings: dict[str, Any]) -> ContrastSettings:
 
 
 def render(study: dict[str, Any], tables: dict[str, str], languages: str, plan: str, page: str) -> None:
-    """Write the page and its main figures beside it. `study` holds the plain settings and the expected cells."""
+    """Write the page, and its figures and tables beside it. `study` holds the plain settings and the expected cells."""
     known, settings = load_languages(Path(languages)), contrast_settings(study["analysis"])
     frames = {name: read_table(Path(path)) for name, path in tables.items()}
     expected = pl.DataFrame(study["cells"], orient="row", schema=list(CELL))
@@ -81,8 +82,10 @@ def render(study: dict[str, Any], tables: dict[str, str], languages: str, plan: 
         ),
         provenance=provenance(frames["runs"]),
     )
-    write_figures(inputs, Path(page).parent)
-    publish_text(Path(page), render_page(inputs))
+    figures, contents = build_figures(inputs), build_tables(inputs)
+    write_figures(figures, inputs, Path(page).parent / "figures")
+    write_tables(contents, Path(page).parent / "tables")
+    publish_text(Path(page), render_page(inputs, figures, contents))
 
 
 def provenance(runs: pl.DataFrame) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from xlift.report.inputs import (
     slopes,
     targets_shown,
 )
-from xlift.report.tables import budget_label, interval, number, scope_title
+from xlift.report.tables import budget_label, interval, number
 
 SHAPES = ["circle", "square", "triangle-up", "diamond"]
 Spec = dict[str, Any]
@@ -30,20 +30,18 @@ Spec = dict[str, Any]
 Schema = dict[str, type[pl.DataType]]
 
 
-def _frame(rows: list[dict[str, Any]], schema: Schema) -> pl.DataFrame:
+def frame(rows: list[dict[str, Any]], schema: Schema) -> pl.DataFrame:
     """Rows as a table with these columns and no others, empty or not."""
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema, orient="row")
 
 
-def _spec(layers: list[alt.Chart], height: int, title: str | None = None, target: str | None = None) -> Spec:
+def as_spec(layers: list[alt.Chart], height: int, target: str | None = None) -> Spec:
     """Layers as a spec as wide as its container; `target` gives it the parameter of that name and its first
     value.
 
     Altair checks the spec against Vega-Lite's schema here.
     """
     chart: Any = alt.layer(*layers).properties(width="container", height=height)
-    if title is not None:
-        chart = chart.properties(title=title)
     if target is not None:
         chart = chart.add_params(alt.param(name="target", value=target))
     with alt.data_transformers.enable("default", max_rows=None):
@@ -53,7 +51,7 @@ def _spec(layers: list[alt.Chart], height: int, title: str | None = None, target
     return spec
 
 
-def _signed(value: float | None) -> str:
+def signed(value: float | None) -> str:
     return number(value, 2, signed=True)
 
 
@@ -79,7 +77,7 @@ def stratum_caption(inputs: ReportInputs) -> str:
     return caption + (f" No estimate for: {', '.join(absent)}." if absent else "")
 
 
-def stratum_spec(inputs: ReportInputs, title: str | None = None) -> Spec | None:
+def stratum_spec(inputs: ReportInputs) -> Spec | None:
     """Gain against budget by stratum, from the gain_<stratum> contrasts; None where none has an estimate."""
     rows = stratum_rows(inputs)
     labels = {
@@ -95,7 +93,7 @@ def stratum_spec(inputs: ReportInputs, title: str | None = None) -> Spec | None:
         # Strata stand side by side at a budget, so that their intervals do not hide one another.
         row["x"] = math.log2(row["budget"]) + 0.05 * (STRATA.index(row["stratum"]) - 1.5)
         row["shown"], row["series"] = budget_label(row["budget"]), labels[row["stratum"]]
-        row["text"] = f"{_signed(row['estimate'])} {interval(row)}"
+        row["text"] = f"{signed(row['estimate'])} {interval(row)}"
     schema: Schema = {"series": pl.String, "shown": pl.String, "text": pl.String}
     schema |= dict.fromkeys(("x", "estimate", "ci_low", "ci_high"), pl.Float64)
     # The whole range is always declared, so that an absent stratum moves no other's colour; the legend lists
@@ -117,63 +115,25 @@ def stratum_spec(inputs: ReportInputs, title: str | None = None) -> Spec | None:
     tooltip = [alt.Tooltip("series:N", title="stratum"), alt.Tooltip("shown:N", title="budget")]
     tooltip.append(alt.Tooltip("text:N", title="gain, points"))
     unit, bounded = "gain over no intermediate task, points", any(row["ci_low"] is not None for row in rows)
-    base = alt.Chart(_frame(rows, schema)).encode(x=x, color=colour, tooltip=tooltip)
+    base = alt.Chart(frame(rows, schema)).encode(x=x, color=colour, tooltip=tooltip)
     bars = base.mark_rule(strokeWidth=2, opacity=0.75).encode(y=alt.Y("ci_low:Q", title=unit), y2="ci_high:Q")
     bars = bars.transform_filter("isValid(datum.ci_low) && isValid(datum.ci_high)")
     lines = base.mark_line(strokeWidth=2).encode(y=alt.Y("estimate:Q", title=unit))
     points = base.mark_point(filled=True, size=90, opacity=1).encode(y=alt.Y("estimate:Q", title=unit), shape=shape)
-    layers = [_zero(y=alt.Y("zero:Q", title=unit)), lines, *([bars] if bounded else []), points]
-    return _spec(layers, 340, title=title)
+    layers = [zero_line(y=alt.Y("zero:Q", title=unit)), lines, *([bars] if bounded else []), points]
+    return as_spec(layers, 340)
 
 
-def _zero(**channel: alt.X | alt.Y) -> alt.Chart:
+def zero_line(**channel: alt.X | alt.Y) -> alt.Chart:
     """The line of no effect."""
     rule: alt.Chart = alt.Chart(pl.DataFrame({"zero": [0.0]})).mark_rule(style="zero").encode(**channel)
     return rule
 
 
-def forest_spec(rows: list[dict[str, Any]], unit: str) -> Spec | None:
-    """A forest plot of contrasts, one row each, first row on top; None without an estimate.
-
-    A contrast without an interval is a hollow point that says so; one without an estimate is only text.
-    """
-    shown = []
-    for row in rows:
-        bounded = row["ci_low"] is not None and row["ci_high"] is not None
-        note = interval(row) if row["estimate"] is None or not bounded else ""
-        text = f"{_signed(row['estimate'])} {interval(row)}" if row["estimate"] is not None else interval(row)
-        extra = {"where": scope_title(row["scope"]), "remark": note, "text": text, "bounded": bounded}
-        shown.append({**row, **extra, "at": row["estimate"] or 0.0})
-    if all(row["estimate"] is None for row in shown):
-        return None
-    schema: Schema = {name: pl.String for name in ("where", "remark", "text")} | {"bounded": pl.Boolean}
-    schema |= dict.fromkeys(("at", "estimate", "ci_low", "ci_high"), pl.Float64)
-    order = list(dict.fromkeys(row["where"] for row in shown))
-    y = (
-        alt.Y("where:N", sort=None, title=None)
-        .scale(domain=order)
-        .axis(labelLimit=190, ticks=False, domain=False, grid=True)
-    )
-    tooltip = [alt.Tooltip("where:N", title="scope"), alt.Tooltip("text:N", title=unit)]
-    base = alt.Chart(_frame(shown, schema)).encode(y=y, tooltip=tooltip)
-    bars = base.mark_rule(strokeWidth=2.5, style="estimate").encode(x=alt.X("ci_low:Q", title=unit), x2="ci_high:Q")
-    points = base.mark_point(filled=True, size=90, opacity=1, style="estimate").encode(
-        x=alt.X("estimate:Q", title=unit)
-    )
-    hollow = base.mark_point(filled=False, size=80, opacity=1, style="estimate").encode(
-        x=alt.X("estimate:Q", title=unit)
-    )
-    remarks = base.mark_text(dy=15, style="note").encode(x=alt.X("at:Q", title=unit).scale(padding=36), text="remark:N")
-    layers = [_zero(x=alt.X("zero:Q", title=unit))]
-    # A layer without rows would leave the browser a warning about its extent.
-    if any(row["bounded"] for row in shown):
-        layers += [layer.transform_filter("datum.bounded") for layer in (bars, points)]
-    if any(row["estimate"] is not None and not row["bounded"] for row in shown):
-        layers.append(hollow.transform_filter("!datum.bounded && isValid(datum.estimate)"))
-    remarked = any(row["remark"] for row in shown)
-    if remarked:
-        layers.append(remarks.transform_filter("datum.remark != ''"))
-    return _spec(layers, (38 if remarked else 26) * len(order) + 20)
+def note_spec(note: str) -> Spec:
+    """A chart that is only a sentence, for the files of a figure without anything to draw."""
+    said = alt.Chart(pl.DataFrame({"note": [note]})).mark_text(style="note", align="left", fontSize=13)
+    return as_spec([said.encode(x=alt.value(0), y=alt.value(20), text="note:N")], 40)
 
 
 def heat_spec(inputs: ReportInputs) -> Spec | None:
@@ -200,18 +160,13 @@ def heat_spec(inputs: ReportInputs) -> Spec | None:
         domain += [group.upper(), *groups[group]] if groups[group] else []
     columns = [f"{name}|{budget_label(budget)}" for name in inputs.intermediates for budget in inputs.budgets]
     numbers = len(columns) <= 12
+    # One row a language with its gains in a list: a row a cell would be most of a large study's page.
+    found = {(row["target"], row["language"], row["intermediate"], row["budget"]): row["gain"] for row in gains}
     rows = []
-    for row in gains:
-        gain = None if row["gain"] is None else round(row["gain"], 3)
-        place = {
-            "row": names[row["language"]],
-            "column": f"{row['intermediate']}|{budget_label(row['budget'])}",
-        }
-        text = number(gain, 1, signed=True) if numbers else None
-        rows.append({"target": row["target"], **place, "gain": gain, "text": text})
-    schema: Schema = {"target": pl.String, "row": pl.String, "column": pl.String, "gain": pl.Float64}
-    if numbers:
-        schema["text"] = pl.String
+    for target, iso2 in dict.fromkeys((row["target"], row["language"]) for row in gains):
+        cells_here = [found[target, iso2, name, budget] for name in inputs.intermediates for budget in inputs.budgets]
+        row = {"target": target, "row": names[iso2], "gain": [g if g is None else round(g, 3) for g in cells_here]}
+        rows.append(row | ({"text": [number(gain, 1, signed=True) for gain in cells_here]} if numbers else {}))
     bold = alt.condition(f"indexof({json.dumps(headings)}, datum.value) >= 0", alt.value(700), alt.value(400))
     y = alt.Y("row:N", sort=None, title=None).scale(domain=domain)
     y = y.axis(ticks=False, domain=False, labelLimit=230, labelFontSize=11, labelFontWeight=bold)
@@ -224,17 +179,21 @@ def heat_spec(inputs: ReportInputs) -> Spec | None:
         labelExpr="split(datum.label, '|')[1]",
         labelFontSize=11,
     )
-    chart = alt.Chart(_frame(rows, schema)).transform_filter("datum.target === target").encode(x=x, y=y)
+    chart = alt.Chart(alt.Data(values=rows)).transform_filter("datum.target === target")
+    chart = chart.transform_calculate(column=json.dumps(columns, ensure_ascii=False))
+    chart = chart.transform_flatten(["column", "gain", "text"] if numbers else ["column", "gain"]).encode(x=x, y=y)
     legend = alt.Legend(title="gain, points", orient="bottom", format="+.1f", gradientLength=180)
     colour = alt.Color("gain:Q", legend=legend).scale(
         range="diverging", domain=[-limit, limit], domainMid=0, clamp=True, nice=False, interpolate="lab"
     )
     tooltip = [
         alt.Tooltip("row:N", title="language"),
+        alt.Tooltip("after:N", title="after"),
         alt.Tooltip("gain:Q", title="mean gain, points", format="+.2f"),
     ]
     known_only, strong = "isValid(datum.gain)", f"abs(datum.gain) > {0.55 * limit}"
-    cells = chart.mark_rect(aria=False).encode(color=colour, tooltip=tooltip).transform_filter(known_only)
+    cells = chart.transform_calculate(after="replace(datum.column, '|', ' ')")
+    cells = cells.mark_rect(aria=False).encode(color=colour, tooltip=tooltip).transform_filter(known_only)
     dashes = chart.mark_text(text="–", style="note", aria=False).transform_filter(f"!{known_only}")
     heads = pl.DataFrame(
         {
@@ -251,7 +210,7 @@ def heat_spec(inputs: ReportInputs) -> Spec | None:
         for style, test in (("value", f"!({strong})"), ("value-strong", strong)):
             values = chart.mark_text(style=style, aria=False).encode(text="text:N")
             layers.append(values.transform_filter(f"{known_only} && {test}"))
-    return _spec(layers, 17 * len(domain), target=default_target(inputs))
+    return as_spec(layers, 17 * len(domain), target=default_target(inputs))
 
 
 SLOPE_WIDTHS, SLOPE_HEIGHT = (600.0, 880.0), 460
@@ -356,7 +315,7 @@ def slope_spec(inputs: ReportInputs) -> Spec | None:
     tooltip.append(alt.Tooltip("slope:Q", title="per doubling", format="+.3f"))
     for row in rows:
         row["slope"] = round(row["slope"], 4)
-    chart = alt.Chart(_frame(rows, schema)).transform_filter("datum.target === target")
+    chart = alt.Chart(frame(rows, schema)).transform_filter("datum.target === target")
     dots = chart.mark_point(filled=True, size=55, opacity=0.9).encode(
         x=x,
         y=y.scale(zero=True),
@@ -365,7 +324,7 @@ def slope_spec(inputs: ReportInputs) -> Spec | None:
         tooltip=tooltip,
     )
     trend = chart.transform_filter("datum.seen").transform_regression("x", "slope").mark_line(style="trend")
-    layers = [_zero(y=alt.Y("zero:Q", title="gain per doubling of budget, points")), trend.encode(x=x, y=y), dots]
+    layers = [zero_line(y=alt.Y("zero:Q", title="gain per doubling of budget, points")), trend.encode(x=x, y=y), dots]
     for side in sorted({row["side"] for row in rows} & set(ANCHORS)):
         align, dx, dy = ANCHORS[side]
         names = chart.transform_filter(f"datum.side === '{side}'")
@@ -379,18 +338,4 @@ def slope_spec(inputs: ReportInputs) -> Spec | None:
         )
         why = why.transform_filter("datum.target === target").mark_text(style="note", align="left")
         layers.append(why.encode(x=alt.value(12), y=alt.value(24), text="why:N"))
-    return _spec(layers, SLOPE_HEIGHT, target=default_target(inputs))
-
-
-def forest_rows(inputs: ReportInputs, estimand: str) -> list[dict[str, Any]]:
-    """The rows of a forest plot: all cells, then each target and intermediate task.
-
-    A contrast at a budget is shown for all cells at every budget, and by target at the largest one.
-    """
-    contrasts = inputs.contrasts
-    if estimand.endswith("per_doubling"):
-        return [row for keys in ([], ["target"], ["intermediate"]) for row in contrast_rows(contrasts, estimand, keys)]
-    overall = sorted(contrast_rows(contrasts, estimand, ["budget"]), key=lambda row: float(row["where"]["budget"]))
-    largest = {row["where"]["budget"] for row in overall[-1:]}
-    parts = [row for key in ("target", "intermediate") for row in contrast_rows(contrasts, estimand, ["budget", key])]
-    return overall + [row for row in parts if row["where"]["budget"] in largest]
+    return as_spec(layers, SLOPE_HEIGHT, target=default_target(inputs))

@@ -13,25 +13,29 @@ from xlift.report.inputs import ReportInputs, contrast_rows, parse_scope
 from xlift.report.tables import (
     DASH,
     Cell,
+    Kind,
     Row,
     Table,
     budget_label,
     budget_of,
     estimand_title,
     interval,
+    interval_cell,
     number,
     numeric_cell,
+    p_cell,
     p_value,
     scope_title,
 )
 
 _MAPS = ({"target"}, {"intermediate"}, {"budget"}, {"budget", "target"})
 """What scopes of the primary table name; larger maps are in contrasts.parquet."""
-_COLUMNS: Mapping[str, bool] = {
-    "estimand": False, "scope": False, "scale": False, "method": False, "estimate": True, "interval": True, "p": True,
-    "p adjusted": True, "languages": True, "runs": True, "note": False,
+_COLUMNS: Mapping[str, Kind] = {
+    "estimand": "text", "scope": "text", "scale": "text", "method": "text", "estimate": "number",
+    "interval": "interval", "p": "number", "p adjusted": "number", "languages": "number", "runs": "number",
+    "note": "text",
 }  # fmt: skip
-"""Columns of a table of contrasts, and whether they are numbers."""
+"""Columns of a table of contrasts, and what they hold."""
 
 
 def contrast_table(contrasts: pl.DataFrame) -> Table:
@@ -67,11 +71,17 @@ def sensitivity_table(contrasts: pl.DataFrame) -> Table:
     return _table(caption, rows if has_any else [], without=("scale", "method", "p adjusted"))
 
 
+def forest_table(caption: str, rows: Sequence[Mapping[str, Any]], by_method: bool = False) -> Table:
+    """The rows of a forest plot of one estimand in points."""
+    without = ("estimand", "scale", "p adjusted") if by_method else ("estimand", "scale", "method")
+    return _table(caption, rows, without)
+
+
 def _table(caption: str, rows: Sequence[Mapping[str, Any]], without: Sequence[str]) -> Table:
     names = [name for name in _COLUMNS if name not in without]
     cells = [{name: cell for name, cell in zip(_COLUMNS, _cells(row), strict=True) if name in names} for row in rows]
-    numeric = tuple(_COLUMNS[name] for name in names)
-    return Table(caption, tuple(names), numeric, tuple(Row(tuple(row[name] for name in names)) for row in cells))
+    kinds = tuple(_COLUMNS[name] for name in names)
+    return Table(caption, tuple(names), kinds, tuple(Row(tuple(row[name] for name in names)) for row in cells))
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
@@ -82,9 +92,9 @@ def _cells(row: Mapping[str, Any]) -> tuple[Cell, ...]:
         Cell(row["scale"].replace("_", " ")),
         Cell(row["method"]),
         numeric_cell(row["estimate"], 3, signed=True),
-        Cell(interval(row), row["ci_low"]),
-        Cell(p_value(row["p"]), row["p"]),
-        Cell(p_value(row["p_adjusted"]), row["p_adjusted"]),
+        interval_cell(row),
+        p_cell(row["p"]),
+        p_cell(row["p_adjusted"]),
         numeric_cell(row["n_languages"], 0),
         numeric_cell(row["n_runs"], 0),
         Cell(row["note"] or "", css="said"),

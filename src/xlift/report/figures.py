@@ -6,24 +6,28 @@ light, dark and print. Palette: Okabe and Ito (2008), lightened for dark; strata
 
 from __future__ import annotations
 
+import functools
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import vl_convert
 
-from xlift.errors import UserError
+from xlift.artifacts import publish_json, publish_text, publishing
+from xlift.contrasts.rows import LOW_HIGH, LOW_HIGH_LEVEL
 from xlift.report.charts import (
     SLOPE_WIDTHS,
     Spec,
-    forest_rows,
-    forest_spec,
     heat_spec,
+    note_spec,
     slope_spec,
     stratum_caption,
     stratum_spec,
 )
-from xlift.report.inputs import ReportInputs
+from xlift.report.forest import forest_rows, forest_spec, method_rows, method_spec
+from xlift.report.inputs import ReportInputs, default_target
+from xlift.report.tables import target_title
 
 # vl-convert carries Liberation Sans: text is measured, and PNGs are drawn, the same on every machine.
 STATIC_FONT = "'Liberation Sans', Arial, Helvetica, sans-serif"
@@ -31,59 +35,94 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 
 
 FOREST_CAPTION = "Right of zero, low-resource languages gain more; left of it, high-resource ones do."
-# key: title, caption, description for those who do not see the figure
-TEXTS = {
-    "strata": (
+
+
+@dataclass(frozen=True)
+class Text:
+    """A figure's words: title, caption, description for those who do not see it, what is said where it is absent."""
+
+    title: str
+    caption: str
+    description: str
+    absent: str
+
+
+STRATA_FIGURE = "strata"
+TEXTS: Mapping[str, Text] = {
+    STRATA_FIGURE: Text(
         "Gain against budget by stratum",
         "",  # depends on the study: stratum_caption
         "Line chart of gain in points against budget, one line a resource stratum. A table below has the numbers.",
+        "No gain by stratum was estimated, so there is nothing to draw.",
     ),
-    "forest-budget": (
+    "forest-budget": Text(
         "Low − high: difference in gain",
         FOREST_CAPTION,
         "Forest plot of the low minus high difference in gain, with intervals. A table below has the numbers.",
+        "No difference in gain between low- and high-resource languages was estimated.",
     ),
-    "forest-doubling": (
+    "forest-doubling": Text(
         "Low − high: difference in gain per doubling of budget",
         FOREST_CAPTION,
         "Forest plot of the low minus high difference in gain per doubling. A table below has the numbers.",
+        "No difference in gain per doubling of budget was estimated.",
     ),
-    "heat": (
+    "forest-methods": Text(
+        "β by target and method",
+        "The primary estimand: points per doubling of budget for one standard deviation more resource, over all cells "
+        "and by target. Left of zero, low-resource languages gain more. The clustered method decides, by plan; where "
+        "others differ from it, their assumptions matter. Permutation has a p value and no interval.",
+        "Forest plot of the primary estimand over all cells and by target, one mark a method. "
+        "A table below has the numbers.",
+        "The primary estimand was not estimated.",
+    ),
+    "heat": Text(
         "Gain by language, intermediate task and budget",
         "Mean over seeds; behind a language's name stands its size. A dash is a mean that is missing "
         "because a cell is; it is never taken over the rest. Colours saturate at the 98th percentile.",
-        "Heat map of gain: languages in rows by stratum, intermediate tasks and budgets in columns.",
+        "Heat map of gain: languages in rows by stratum, intermediate tasks and budgets in columns. "
+        "A table below has the numbers.",
+        "No language has a complete mean gain, so there is no map.",
     ),
-    "slope": (
+    "slope": Text(
         "Gain per doubling against pretraining text",
         "Least-squares slope of gain on log2 budget, mean over intermediate tasks and seeds. The dashed line "
         "is fitted to the dots for the eye; its test is β above. Names that would overlap are left out: "
         "point at a dot, or see the table.",
-        "Scatter plot of gain per doubling of budget against pretraining text, a dot a language.",
+        "Scatter plot of gain per doubling of budget against pretraining text, a dot a language. "
+        "A table below has the numbers.",
+        "No language has a gain at two budgets or more, so there is no slope to show.",
     ),
 }
+BY_TARGET = frozenset({"heat", "slope"})
+"""Figures that show one target at a time."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: the Vega-Lite spec drawn in the browser, and a static SVG of it.
+    """One figure: the Vega-Lite spec drawn in the browser, None where there is nothing to draw; and its words.
 
-    `min_width` in CSS pixels: below it the figure scrolls in its own box.
+    `min_width` in CSS pixels: below it the figure scrolls in its own box. `width` in CSS pixels of its static copies.
     """
 
     key: str
-    title: str
-    caption: str
-    description: str
-    spec: Spec
-    static: str
+    text: Text
+    spec: Spec | None
     min_width: int
+    width: int
+
+    @functools.cached_property
+    def static(self) -> str:
+        """The SVG that the page shows without scripts and in print; empty where there is nothing to draw."""
+        return "" if self.spec is None else static_svg(self.spec, self.width, self.key)
 
 
 def theme(dark: bool, font: str = FONT) -> Spec:
     """The Vega config that colours every figure."""
     text, muted, grid = ("#e6edf3", "#a8b1bb", "#3a414a") if dark else ("#1f2328", "#57606a", "#d8dee4")
     strata = ["#f0813a", "#2dbe95", "#56b4e9", "#e39ac4"] if dark else ["#d55e00", "#009e73", "#0072b2", "#cc79a7"]
+    # Methods are no strata: other colours, the primary one as strong as text.
+    methods = [text, "#c297ff", "#4cc3e6", "#e0b341"] if dark else [text, "#8250df", "#0a7ea4", "#9a6700"]
     down, up = (["#ffb27a", "#d55e00", "#74401f"], ["#1f567b", "#3a94cf", "#a5d8f7"])
     if not dark:
         down, up = (["#8f3a00", "#d55e00", "#f3bd95"], ["#9ccbe8", "#0072b2", "#00456b"])
@@ -100,8 +139,8 @@ def theme(dark: bool, font: str = FONT) -> Spec:
         "view": {"stroke": None},
         "axis": {**labels, "gridColor": grid, "domainColor": muted, "tickColor": muted},
         "legend": {**labels, "titleColor": muted},
-        "title": {"color": text, "fontSize": 14, "anchor": "start", "fontWeight": 600},
-        "range": {"category": strata, "diverging": [*down, "#262b31" if dark else "#f6f7f8", *up]},
+        "title": {"color": text, "subtitleColor": muted, "fontSize": 14, "anchor": "start", "fontWeight": 600},
+        "range": {"category": strata, "ordinal": methods, "diverging": [*down, "#262b31" if dark else "#f6f7f8", *up]},
         "style": {
             "zero": {"color": muted, "strokeWidth": 1.5},
             "trend": {"color": muted, "strokeDash": [5, 4]},
@@ -125,47 +164,42 @@ def static_svg(spec: Spec, width: int, prefix: str) -> str:
 
 
 def build_figures(inputs: ReportInputs) -> list[Figure]:
-    """The page's figures in order; one without anything to draw is left out (the page says so)."""
+    """The page's figures in order; one without anything to draw has no spec, and the page says so."""
     per_name = [max(44 * len(inputs.budgets), 7 * len(name) + 8) for name in inputs.intermediates]
     heat_width = 190 + len(per_name) * max(per_name, default=0)
-    forests = {
-        key: forest_spec(forest_rows(inputs, estimand), unit)
-        for key, estimand, unit in (
-            ("forest-budget", "low_minus_high", "low − high, points"),
-            ("forest-doubling", "low_minus_high_per_doubling", "low − high, points per doubling"),
-        )
-    }
-    # key, spec, least width on the page, width of the static copy
-    drawn = [
-        ("strata", stratum_spec(inputs), 320, 860),
-        ("forest-budget", forests["forest-budget"], 320, 520),
-        ("forest-doubling", forests["forest-doubling"], 320, 520),
+    by_budget = forest_spec(forest_rows(inputs, LOW_HIGH_LEVEL), "low − high, points")
+    by_doubling = forest_spec(forest_rows(inputs, LOW_HIGH), "low − high, points per doubling")
+    drawn: tuple[tuple[str, Spec | None, int, int], ...] = (
+        (STRATA_FIGURE, stratum_spec(inputs), 320, 860),
+        ("forest-budget", by_budget, 320, 520),
+        ("forest-doubling", by_doubling, 320, 520),
+        ("forest-methods", method_spec(method_rows(inputs)), 320, 860),
         ("heat", heat_spec(inputs), heat_width, max(heat_width, 760)),
         ("slope", slope_spec(inputs), int(SLOPE_WIDTHS[0]) + 60, 860),
-    ]
+    )
     figures = []
     for key, spec, least, width in drawn:
-        if spec is None:
-            continue
-        title, caption, description = TEXTS[key]
-        spec = {**spec, "description": description}
-        caption = caption or stratum_caption(inputs)
-        figures.append(Figure(key, title, caption, description, spec, static_svg(spec, width, key), least))
+        text = TEXTS[key]
+        if key == STRATA_FIGURE:
+            text = replace(text, caption=stratum_caption(inputs))
+        spec = None if spec is None else {**spec, "description": text.description}
+        figures.append(Figure(key, text, spec, least, width))
     return figures
 
 
-def write_figures(inputs: ReportInputs, folder: Path) -> None:
-    """Write the main figure as gain_by_budget.svg and gain_by_budget.png (2 pixels a point) into `folder`.
+def write_figures(figures: Sequence[Figure], inputs: ReportInputs, folder: Path) -> None:
+    """Write each figure as <key>.svg, <key>.png (2 pixels a point) and <key>.vl.json (its spec) into `folder`.
 
-    Raises UserError where the contrasts hold no gain by stratum.
+    They stand alone: each has a title with the study's name, and the spec has its colours. Where there is nothing to
+    draw, the files say so.
     """
-    spec = stratum_spec(inputs, title=f"{inputs.study['name']}: gain by budget and resource level")
-    if spec is None:
-        raise UserError(
-            f"Study '{inputs.study['name']}' has no gain by stratum to draw; run the contrasts over a grid "
-            "with scores first."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    svg = static_svg(spec, 720, "main")
-    (folder / "gain_by_budget.svg").write_text(svg, encoding="utf-8")
-    (folder / "gain_by_budget.png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
+    for figure in figures:
+        title: dict[str, str] = {"text": f"{inputs.study['name']}: {figure.text.title}"}
+        if figure.key in BY_TARGET and figure.spec is not None:
+            title["subtitle"] = target_title(default_target(inputs))
+        spec = {**(figure.spec or note_spec(figure.text.absent)), "title": title}
+        svg = static_svg(spec, figure.width, figure.key)
+        publish_text(folder / f"{figure.key}.svg", svg)
+        with publishing(folder / f"{figure.key}.png") as temporary:
+            temporary.write_bytes(vl_convert.svg_to_png(svg, scale=2))
+        publish_json(folder / f"{figure.key}.vl.json", {**spec, "width": figure.width, "config": theme(dark=False)})

@@ -21,19 +21,20 @@ from xlift.resource import Resource
 ALL_TARGETS = ""
 """The key of the mean over every target of the study, beside the targets' names."""
 GROUPS = (*STRATA, "source")
+OFFLINE_PREFIX = "cldr_"
+"""How the tasks of the offline benchmark are called."""
 
 
 @dataclass(frozen=True)
 class ReportInputs:
     """Everything the page is made of; the same inputs give the same bytes.
 
-    study: plain settings `name`, `encoder`, `intermediates`, `budgets`, `seeds`, `targets`, `languages`;
-    optionally `confidence` (of the intervals, 0.95) and `target_languages`, target -> languages, where the
-    languages a target should have are not simply those it has scores for. resource: the levels that the contrasts
-    used. plan: whether the analysis is as planned, in a sentence. scores, gains, contrasts, runs: the study's
-    tables. completeness: one row a cell
-    (target, intermediate, budget, seed, present, languages, expected_languages). provenance: versions,
-    hardware and the like, free of dates.
+    study: plain settings `name`, `encoder`, `trainable`, `intermediates`, `budgets`, `seeds`, `targets`, `languages`,
+    and `analysis`, the contrasts' settings; optionally `confidence` (of the intervals, 0.95) and `target_languages`,
+    target -> languages, where the languages a target should have are not simply those it has scores for. resource:
+    the levels that the contrasts used. plan: whether the analysis is as planned, in a sentence. scores, gains,
+    contrasts, runs: the study's tables. completeness: one row a cell (target, intermediate, budget, seed, present,
+    languages, expected_languages). provenance: versions, hardware and the like, free of dates.
     """
 
     study: Mapping[str, Any]

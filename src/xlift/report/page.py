@@ -10,53 +10,27 @@ import base64
 import functools
 import hashlib
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 import vl_convert
 from markupsafe import Markup
 
-from xlift.report.contrast_tables import contrast_table, headlines, method_table, sensitivity_table
-from xlift.report.figures import Figure, build_figures, theme, write_figures
-from xlift.report.inputs import ReportInputs, default_target, gain_by_cell, targets_shown
-from xlift.report.run_tables import (
-    collapsed_table,
-    completeness_table,
-    missing_cells,
-    run_groups_table,
-    run_table,
-)
-from xlift.report.tables import (
-    budget_label,
-    heat_table,
-    language_table,
-    number,
-    strata_table,
-    target_title,
-)
+from xlift.report.citations import bibliography, cited, in_words
+from xlift.report.contrast_tables import headlines
+from xlift.report.cost import run_totals
+from xlift.report.figures import Figure, theme
+from xlift.report.inputs import GROUPS, OFFLINE_PREFIX, ReportInputs, default_target, gain_by_cell, targets_shown
+from xlift.report.methods import methods_text
+from xlift.report.run_tables import MOST_RUN_ROWS, missing_cells
+from xlift.report.tables import Table, budget_label, target_title
 
-__all__ = ["ReportInputs", "render_page", "write_figures"]
-
-OFFLINE_PREFIX = "cldr_"
+__all__ = ["ReportInputs", "render_page"]
 
 
-def render_page(inputs: ReportInputs) -> str:
-    """The whole report as HTML. Raises UserError for a scored language that the table of languages lacks."""
-    figures = build_figures(inputs)
-    tables = {
-        "strata": strata_table(inputs),
-        "heat": heat_table(inputs),
-        "languages": language_table(inputs),
-        "contrasts": contrast_table(inputs.contrasts),
-        "methods": method_table(inputs.contrasts),
-        "sensitivity": sensitivity_table(inputs.contrasts),
-        "completeness": completeness_table(inputs),
-        "collapsed": collapsed_table(inputs.runs),
-        "run_groups": run_groups_table(inputs.runs),
-        "runs": run_table(inputs.runs),
-    }
+def render_page(inputs: ReportInputs, figures: Sequence[Figure], tables: Mapping[str, Table]) -> str:
+    """The whole report as HTML, of the inputs' figures (`build_figures`) and tables (`build_tables`)."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("xlift.report", "templates"),
         autoescape=True,
@@ -67,6 +41,7 @@ def render_page(inputs: ReportInputs) -> str:
     )
     environment.globals["script_hash"] = script_hash
     means = gain_by_cell(inputs)
+    methods = methods_text(inputs)
     return environment.get_template("page.html").render(
         study=inputs.study,
         settings=settings(inputs),
@@ -76,16 +51,20 @@ def render_page(inputs: ReportInputs) -> str:
         several_methods=inputs.contrasts.select("scale", "method").n_unique() > 1,
         plan=inputs.plan,
         figures={figure.key: figure for figure in figures},
-        figure_data=embedded_json(figure_data(figures)),
+        figure_data=embedded_json(figure_data(inputs, figures)),
         libraries=Markup(libraries()),
         tables=tables,
+        most_run_rows=MOST_RUN_ROWS,
         targets=[(target, target_title(target)) for target in targets_shown(inputs)],
         default_target=default_target(inputs),
+        groups=GROUPS,
         missing=missing_cells(inputs),
         missing_means=means["gain"].null_count(),
         means=means.height,
-        totals=run_totals(inputs),
+        totals=run_totals(inputs.runs),
         provenance=flat_facts(inputs.provenance),
+        methods=in_words(methods),
+        bibtex=bibliography(cited(methods)),
         limits=limits(inputs),
     )
 
@@ -110,10 +89,14 @@ def script_hash(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode()
 
 
-def figure_data(figures: list[Figure]) -> dict[str, Any]:
-    """What the page's script draws: each figure's spec, and the two themes."""
+def figure_data(inputs: ReportInputs, figures: Sequence[Figure]) -> dict[str, Any]:
+    """What the page's script draws and saves: each figure's spec, title and width, and the two themes."""
+    drawn = [figure for figure in figures if figure.spec is not None]
     return {
-        "figures": {figure.key: figure.spec for figure in figures},
+        "study": inputs.study["name"],
+        "figures": {figure.key: figure.spec for figure in drawn},
+        "titles": {figure.key: figure.text.title for figure in drawn},
+        "widths": {figure.key: figure.width for figure in drawn},
         # The page has its own background; only pictures outside it need one.
         "themes": {name: theme(name == "dark") | {"background": "transparent"} for name in ("light", "dark")},
     }
@@ -137,26 +120,6 @@ def _bounds(inputs: ReportInputs) -> tuple[str, str]:
     """The bounds of low and high in words."""
     measure = inputs.resource.measure
     return measure.amount(measure.low_below), measure.amount(measure.high_from)
-
-
-def run_totals(inputs: ReportInputs) -> list[tuple[str, str]]:
-    """Numbers over all runs; a total over runs of which some lack the value is a dash."""
-    runs = inputs.runs
-
-    def total(column: str, divisor: float, digits: int) -> str:
-        values = runs[column].to_list()
-        known = values and all(value is not None for value in values)
-        return number(math.fsum(values) / divisor if known else None, digits)
-
-    peak = max((row[0] for row in runs.select("peak_memory_mib").drop_nulls().iter_rows()), default=None)
-    return [
-        ("runs", number(runs.height, 0)),
-        ("collapsed", number(runs.filter("collapsed").height, 0)),
-        ("hours of training", total("seconds", 3600, 2)),
-        ("million tokens", total("tokens", 1e6, 2)),
-        ("PFLOPs", total("flops", 1e15, 1)),
-        ("largest peak memory, MiB", number(peak, 0)),
-    ]
 
 
 def flat_facts(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The tables of what ran and what did not: completeness of the grid, collapsed runs, cost of each run."""
+"""The tables of what ran and what did not: completeness of the grid, collapsed runs, each run."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from xlift.catalog.task import NONE
+from xlift.catalog.task import MAIN, NONE
 from xlift.report.inputs import ReportInputs, expected_pairs
-from xlift.report.tables import DASH, Cell, Row, Table, budget_label, numeric_cell
+from xlift.report.tables import DASH, Cell, Row, Table, budget_label, numbers, numeric_cell, of_kind
 
 MOST_RUN_ROWS = 500
-"""Above this many runs the page lists groups of runs only; each run stays in runs.parquet."""
+"""Above this many runs the page lists groups of runs only; the tables beside it list each."""
 
 
 def completeness_table(inputs: ReportInputs) -> Table:
@@ -38,7 +38,7 @@ def completeness_table(inputs: ReportInputs) -> Table:
     return Table(
         "Complete cells over expected cells (one a seed)",
         ("target", *labels),
-        (False, *[True] * len(labels)),
+        ("text", *of_kind("count", len(labels))),
         tuple(rows),
     )
 
@@ -66,13 +66,14 @@ def missing_cells(inputs: ReportInputs) -> list[str]:
 
 
 def cell_title(cell: Mapping[str, Any]) -> str:
-    """A cell or run in words: target, intermediate task and budget, seed."""
+    """A cell or run in words: target, intermediate task and budget, arm unless the main one, seed."""
     start = (
         "no intermediate task"
         if cell["intermediate"] == NONE
         else f"{cell['intermediate']} {budget_label(cell['budget'])}"
     )
-    return f"{cell['target'] + ', ' if cell['target'] else ''}{start}, seed {cell['seed']}"
+    arm = "" if cell.get("arm", MAIN) == MAIN else f" ({cell['arm']})"
+    return f"{cell['target'] + ', ' if cell['target'] else ''}{start}{arm}, seed {cell['seed']}"
 
 
 def collapsed_table(runs: pl.DataFrame) -> Table:
@@ -91,7 +92,7 @@ def collapsed_table(runs: pl.DataFrame) -> Table:
         for row in runs.filter(pl.col("collapsed")).sort(keys).iter_rows(named=True)
     )
     columns = ("run", "dev metric", "English dev score", "floor", "final loss")
-    return Table("Collapsed runs", columns, (False, False, True, True, True), rows)
+    return Table("Collapsed runs", columns, ("text", "text", *numbers(3)), rows)
 
 
 RUN_COLUMNS = (
@@ -115,9 +116,9 @@ def _cost(row: Mapping[str, Any]) -> tuple[Cell, ...]:
 
 
 def run_groups_table(runs: pl.DataFrame) -> Table:
-    """Runs by kind, target, intermediate task and budget: how many, mean cost of one, largest memory."""
+    """Runs by kind, target, intermediate task, arm and budget: how many, mean cost of one, largest memory."""
     means = ("steps", "examples", "tokens", "padded_tokens", "flops", "seconds", "seconds_to_first_step")
-    keys = ["kind", "target", "intermediate", "budget"]
+    keys = ["kind", "target", "intermediate", "arm", "budget"]
     groups = (
         runs.sort(*keys, "seed")
         .group_by(keys, maintain_order=True)
@@ -134,6 +135,7 @@ def run_groups_table(runs: pl.DataFrame) -> Table:
                 Cell(row["kind"]),
                 Cell(row["target"] or DASH),
                 Cell(row["intermediate"]),
+                Cell(row["arm"]),
                 Cell(budget_label(row["budget"]), row["budget"]),
                 numeric_cell(row["runs"], 0),
                 *_cost(row),
@@ -141,14 +143,12 @@ def run_groups_table(runs: pl.DataFrame) -> Table:
         )
         for row in groups.sort(keys).iter_rows(named=True)
     )
-    columns = ("kind", "target", "intermediate", "budget", "runs", *RUN_COLUMNS)
-    return Table("Mean cost of a run", columns, (False, False, False, *[True] * 10, False, False), rows)
+    columns = ("kind", "target", "intermediate", "arm", "budget", "runs", *RUN_COLUMNS)
+    return Table("Mean cost of a run", columns, ("text", "text", "text", "text", *numbers(10), "text", "text"), rows)
 
 
-def run_table(runs: pl.DataFrame) -> Table | None:
-    """One row a run, or None above MOST_RUN_ROWS."""
-    if runs.height > MOST_RUN_ROWS:
-        return None
+def run_table(runs: pl.DataFrame) -> Table:
+    """One row a run."""
     rows = tuple(
         Row(
             (
@@ -159,7 +159,7 @@ def run_table(runs: pl.DataFrame) -> Table | None:
                 *_cost(row),
             )
         )
-        for row in runs.sort("kind", "target", "intermediate", "budget", "seed").iter_rows(named=True)
+        for row in runs.sort("kind", "target", "intermediate", "arm", "budget", "seed").iter_rows(named=True)
     )
     columns = ("run", "dev metric", "dev score", "state", *RUN_COLUMNS)
-    return Table("Every run", columns, (False, False, True, False, *[True] * 8, False, False), rows)
+    return Table("Every run", columns, ("text", "text", "number", "text", *numbers(8), "text", "text"), rows)

@@ -1,16 +1,16 @@
-"""What the page shows as numbers: text for numbers, and the tables of languages and contrasts."""
+"""The page's tables: text for people and exact values for downloads; those by language and by stratum."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from xlift.catalog.task import NONE
-from xlift.languages import STRATA
+from xlift.languages import SOURCE_LANGUAGE, STRATA
 from xlift.report.inputs import (
     ALL_TARGETS,
     GROUPS,
@@ -37,36 +37,96 @@ ESTIMANDS: Mapping[str, str] = {
 }
 
 
+Kind = Literal["text", "count", "number", "interval", "language"]
+"""What a column holds: words; a share such as 2/3; a number; an interval; a language."""
+Value = str | float | None
+
+
 @dataclass(frozen=True)
 class Cell:
-    """One table cell: its text, what it sorts by (the text if None) and a CSS class."""
+    """One table cell: its text, what it sorts by (the text if None), a CSS class, and what a download has of it.
+
+    `parts` are the values of a cell that is more than one column of a download: an interval's ends, a language's code
+    and name.
+    """
 
     text: str
     sort: float | None = None
     css: str = ""
+    parts: tuple[Value, ...] = ()
 
 
 @dataclass(frozen=True)
 class Row:
-    """One table row; `target` ties it to the page's choice of target."""
+    """One table row; `target` ties it to the page's choice of target, `group` to the choice of stratum."""
 
     cells: tuple[Cell, ...]
     target: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page; `numeric` says which columns are aligned right. The first column heads its row."""
+    """A table of the page; the first column heads its row."""
 
     caption: str
     columns: tuple[str, ...]
-    numeric: tuple[bool, ...]
+    kinds: tuple[Kind, ...]
     rows: tuple[Row, ...]
 
     def __post_init__(self) -> None:
-        widths = {len(self.columns), len(self.numeric), *(len(row.cells) for row in self.rows)}
+        widths = {len(self.columns), len(self.kinds), *(len(row.cells) for row in self.rows)}
         if len(widths) > 1:
             raise ValueError(f"table '{self.caption}': rows and header differ in width: {sorted(widths)}")
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns are aligned right."""
+        return tuple(kind not in ("text", "language") for kind in self.kinds)
+
+    @property
+    def headings(self) -> tuple[tuple[str, ...], ...]:
+        """The names of each column's columns in a download."""
+        return tuple(
+            (f"{name} low", f"{name} high")
+            if kind == "interval"
+            else (f"{name} code", name)
+            if kind == "language"
+            else (name,)
+            for name, kind in zip(self.columns, self.kinds, strict=True)
+        )
+
+    @property
+    def data(self) -> pl.DataFrame:
+        """The table for machines: exact numbers, an interval as two columns, a language as code and name."""
+        types = [
+            pl.Float64 if kind in ("number", "interval") else pl.String
+            for kind, names in zip(self.kinds, self.headings, strict=True)
+            for _ in names
+        ]
+        names = [name for part in self.headings for name in part]
+        rows = [
+            [value for cell, kind in zip(row.cells, self.kinds, strict=True) for value in cell_values(cell, kind)]
+            for row in self.rows
+        ]
+        return pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
+
+
+def of_kind(kind: Kind, count: int) -> tuple[Kind, ...]:
+    """The kinds of so many columns that hold the same."""
+    return (kind,) * count
+
+
+def numbers(count: int) -> tuple[Kind, ...]:
+    """The kinds of so many columns of numbers."""
+    return of_kind("number", count)
+
+
+def cell_values(cell: Cell, kind: Kind) -> tuple[Value, ...]:
+    """What a download has of a cell."""
+    if kind in ("interval", "language"):
+        return cell.parts
+    return (cell.sort,) if kind == "number" else (cell.text,)
 
 
 def number(value: float | None, digits: int = 2, signed: bool = False) -> str:
@@ -81,8 +141,34 @@ def number(value: float | None, digits: int = 2, signed: bool = False) -> str:
 
 def numeric_cell(value: float | None, digits: int = 2, signed: bool = False, css: str = "") -> Cell:
     """A cell that shows a rounded number and sorts by the exact one."""
-    finite = value is not None and math.isfinite(value)
-    return Cell(number(value, digits, signed), float(value) if finite and value is not None else None, css)
+    return Cell(number(value, digits, signed), kept(value), css)
+
+
+def kept(value: float | None) -> float | None:
+    """A value as the page and downloads keep it: eight significant digits, which no score has; None for NaN."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.8g}")
+
+
+def interval_cell(row: Mapping[str, Any]) -> Cell:
+    """The interval of a contrast; it sorts by its lower end."""
+    low, high = kept(row["ci_low"]), kept(row["ci_high"])
+    return Cell(interval(row), low, parts=(low, high))
+
+
+def p_cell(p: float | None) -> Cell:
+    """A p value."""
+    return Cell(p_value(p), kept(p))
+
+
+def language_cell(inputs: ReportInputs, iso2: str) -> Cell:
+    """A language by name and code."""
+    name = inputs.languages[iso2].name
+    return Cell(f"{name} ({iso2})", parts=(iso2, name))
+
+
+def group_cell(group: str) -> Cell:
+    """A stratum, or the source; it sorts in the order of strata."""
+    return Cell(group, GROUPS.index(group), f"group {group}")
 
 
 def budget_label(budget: float) -> str:
@@ -145,23 +231,52 @@ def language_table(inputs: ReportInputs) -> Table:
     rows = []
     for target in targets_shown(inputs):
         for iso2 in _language_order(inputs, target):
-            language = inputs.languages[iso2]
             group = group_of(inputs, iso2)
             cells = [
-                Cell(f"{language.name} ({iso2})"),
+                language_cell(inputs, iso2),
                 Cell(target_title(target), css="which"),
-                Cell(group, GROUPS.index(group), f"group {group}"),
+                group_cell(group),
                 numeric_cell(inputs.resource.sizes.get(iso2), 1),
                 numeric_cell(counts.get((target, iso2)), 0),
                 numeric_cell(baseline.get((target, iso2)), 1),
                 *(numeric_cell(gains.get((target, iso2, b)), 2, signed=True) for b in inputs.budgets),
                 numeric_cell(slope.get((target, iso2)), 2, signed=True),
             ]
-            rows.append(Row(tuple(cells), target))
+            rows.append(Row(tuple(cells), target, group))
     columns = ("language", "target", "stratum", inputs.resource.measure.unit, "test examples", "baseline score")
     budgets = tuple(f"gain {budget_label(b)}" for b in inputs.budgets)
-    numeric = (False, False, False, *[True] * (len(budgets) + 4))
-    return Table("Gain by language", (*columns, *budgets, "per doubling"), numeric, tuple(rows))
+    return Table(
+        "Gain by language",
+        (*columns, *budgets, "per doubling"),
+        ("language", "text", "text", *numbers(len(budgets) + 4)),
+        tuple(rows),
+    )
+
+
+def slope_table(inputs: ReportInputs) -> Table:
+    """The numbers of the slope figure: gain per doubling by target and language, with the language's size."""
+    slope = _lookup(slopes(inputs), ["target", "language"], "slope")
+    rows = [
+        Row(
+            (
+                language_cell(inputs, iso2),
+                Cell(target_title(target), css="which"),
+                group_cell(group_of(inputs, iso2)),
+                numeric_cell(inputs.resource.sizes.get(iso2), 1),
+                numeric_cell(slope.get((target, iso2)), 3, signed=True),
+            ),
+            target,
+        )
+        for target in targets_shown(inputs)
+        for iso2 in _language_order(inputs, target)
+        if iso2 != SOURCE_LANGUAGE
+    ]
+    return Table(
+        "Gain per doubling of budget, in points",
+        ("language", "target", "stratum", inputs.resource.measure.unit, "per doubling"),
+        ("language", "text", "text", "number", "number"),
+        tuple(rows),
+    )
 
 
 def heat_table(inputs: ReportInputs) -> Table:
@@ -171,7 +286,7 @@ def heat_table(inputs: ReportInputs) -> Table:
     rows = [
         Row(
             (
-                Cell(f"{inputs.languages[iso2].name} ({iso2})"),
+                language_cell(inputs, iso2),
                 Cell(target_title(target), css="which"),
                 *(numeric_cell(gains.get((target, iso2, name, b)), 2, signed=True) for name, b in columns),
             ),
@@ -184,7 +299,7 @@ def heat_table(inputs: ReportInputs) -> Table:
     return Table(
         "Mean gain in points",
         ("language", "target", *labels),
-        (False, False, *[True] * len(labels)),
+        ("language", "text", *numbers(len(labels))),
         tuple(rows),
     )
 
@@ -198,7 +313,7 @@ def strata_table(inputs: ReportInputs) -> Table:
             rows.append(
                 Row(
                     (
-                        Cell(name, STRATA.index(name), f"group {name}"),
+                        group_cell(name),
                         Cell(budget_label(budget), budget),
                         *_estimate(row),
                     )
@@ -207,7 +322,7 @@ def strata_table(inputs: ReportInputs) -> Table:
     return Table(
         "Gain by stratum and budget, in points",
         ("stratum", "budget", "gain", "interval", "languages", "runs", "note"),
-        (False, True, True, True, True, True, False),
+        ("text", "number", "number", "interval", "number", "number", "text"),
         tuple(rows),
     )
 
@@ -221,7 +336,7 @@ def _estimate(row: Mapping[str, Any]) -> tuple[Cell, ...]:
     """Estimate, interval, numbers of languages and runs, note."""
     return (
         numeric_cell(row["estimate"], 2, signed=True),
-        Cell(interval(row), row["ci_low"]),
+        interval_cell(row),
         numeric_cell(row["n_languages"], 0),
         numeric_cell(row["n_runs"], 0),
         Cell(row["note"] or ""),
