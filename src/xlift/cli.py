@@ -143,7 +143,8 @@ def print_answer(config: Path) -> None:
     page = results / "report" / "index.html"
     if not page.exists():
         raise UserError(f"{page}: is not there yet; run `snakemake --cores all --configfile {config}` first")
-    print(answer_lines(analysis_settings(study), plan_specification(Grid(study, str(config))), results))
+    grid = Grid(study, str(config))
+    print(answer_lines(analysis_settings(study), plan_specification(grid), results, grid.tasks))
     print(f"\nThe page: {page.resolve().as_uri()}")
 
 

@@ -320,6 +320,7 @@ def report_specification(grid: Grid) -> Specification:
         "languages": sorted({language for codes in target_languages.values() for language in codes}),
         "target_languages": target_languages,
         "cells": [list(place(cell.target, cell.intermediate)) for cell in grid.cells],
+        "examples": grid.tasks,
         "code": package_fingerprint("report"),
     }
 

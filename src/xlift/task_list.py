@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from xlift.catalog import CATALOG
@@ -31,24 +32,12 @@ first.
 
 
 def task_facts(task: Task, catalog: Mapping[str, Task]) -> dict[str, Any]:
-    """A task as JSON: all that is declared, and the tasks that share its training data."""
-    recipe = task.recipe
+    """A task as JSON: all that is declared, the tasks that share its training data, and whether it is a study's own."""
     return {
-        "name": task.name,
-        "family": task.family,
-        "roles": list(task.roles),
-        "languages": list(task.languages),
-        "train_examples": task.train_examples,
-        "recipe": None if recipe is None else {name: _plain(value) for name, value in vars(recipe).items()},
-        "metrics": list(task.metrics),
-        "source": task.source,
+        **asdict(task),
         "repositories": sorted({part.repository for part in task.slices}),
-        "parts": list(task.parts),
-        "stages": list(task.stages),
         "shares_data_with": sharing(task, catalog),
-        "licence": task.licence or None,
         "own": task.name not in CATALOG,
-        "summary": task.summary,
     }
 
 
@@ -228,10 +217,6 @@ def _recipe(task: Task) -> str:
     told = ("steps", "batch_size", "learning_rate", "max_length", "stride")
     further = [f"{name} {value}" for name, value in vars(recipe).items() if name not in told and value is not None]
     return "; ".join([text, *further])
-
-
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _row(cells: tuple[str, ...]) -> str:

@@ -11,9 +11,10 @@ import pytest
 
 from topics import examples, write_topics
 from xlift.catalog.fields import READER_FIELDS
-from xlift.catalog.task import Slice, Task
+from xlift.catalog.task import Slice, Split, Task
 from xlift.errors import UserError
-from xlift.sources.generic import CONTEXT, DROPPED, GENERIC_READERS, located
+from xlift.sources.generic import GENERIC_READERS, located
+from xlift.sources.reading import BY_TEXT, CONTEXT, DROPPED, NOTE, NOWHERE
 from xlift.study import parse_study
 from xlift.tasks.families import FAMILIES
 
@@ -33,11 +34,12 @@ def read(
     *,
     known: tuple[str, ...] = (),
     language: str = "de",
+    split: Split = "test",
     unanswerable: bool = False,
     **of_slice: Any,
 ) -> pl.DataFrame:
     """What the family's reader makes of rows; `known`: the task's labels; the rest are fields of the slice."""
-    part = Slice("test", "me/mine", {language: "all"}, "rows", family, **of_slice)
+    part = Slice(split, "me/mine", {language: "all"}, "rows", family, **of_slice)
     facts = {"labels": known, "slices": (part,), "unanswerable": unanswerable}
     task = Task("mine", family, "hub", ("target",), (language,), ("x",), **facts)  # type: ignore[arg-type]
     return GENERIC_READERS[family](Table(pl.DataFrame(rows), names or {}), part, language, task)
@@ -163,7 +165,13 @@ def test_answers_are_where_their_text_is_nearest_the_offset(answers, columns, st
 
 
 def test_answers_that_are_not_there():
-    assert "answers of row 0 is not in its context" in refused("span", {**QUESTION, "answers": ["xy"]})
+    rows = {**QUESTION, "answers": [["xy"]]}
+    assert "answers of row 0 is not in its context" in refused("span", rows, split="train")
+    # What is not trained on is scored by its texts.
+    found = read("span", rows)
+    assert found.select("answers", "answer_starts", NOTE).rows() == [(["xy"], [-1], BY_TEXT)]
+    several = read("span", {**QUESTION, "answers": [["xy", "cd"]]}, split="train")
+    assert several.select("answers", "answer_starts", NOTE).rows() == [(["xy", "cd"], [-1, 3], None)]
     none = {**QUESTION, "answers": [{"text": [], "answer_start": []}]}
     frame = {name: pl.Series(value) for name, value in none.items() if name != "answers"}
     struct = pl.Struct({"text": pl.List(pl.String), "answer_start": pl.List(pl.Int64)})
@@ -191,7 +199,7 @@ def test_located_by_hand():
     assert located("aXbXc", "X", 3) == 3
     assert located("aXbXc", "X", None) == 1
     assert located("aaa", "aa", 1) == 1  # places may overlap
-    assert located("abc", "x", 0) is None
+    assert located("abc", "x", 0) == NOWHERE
 
 
 def test_pairs_of_retrieval():

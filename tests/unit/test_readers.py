@@ -14,7 +14,9 @@ from xlift.errors import UserError
 from xlift.sources import readers_labelled as labelled
 from xlift.sources import readers_retrieval as retrieval
 from xlift.sources import readers_span as span
-from xlift.sources.readers import SHARED, read_task, same_text
+from xlift.sources.readers import read_task
+from xlift.sources.reading import BY_TEXT, LEFT_OUT, NOT_IN_CONTEXT, NOWHERE
+from xlift.sources.sharing import SHARED, same_text
 
 PART = Slice("train", "some/set", {"en": "default"}, "train", "nli")
 NLI_NAMES = {"label": ("entailment", "neutral", "contradiction")}
@@ -150,8 +152,8 @@ def test_a_missing_column_is_named():
         ("cat.....cat", "cat", 4, 0),  # as far from 0 as from 8: the earlier
         ("a cat", "cat", 99, 2),
         ("a cat", "cat", -1, 2),
-        ("a cat", "dog", 2, None),
-        ("a cat", "", 2, None),
+        ("a cat", "dog", 2, NOWHERE),
+        ("a cat", "", 2, NOWHERE),
     ],
 )
 def test_an_answer_is_where_its_text_is_nearest(context, answer, stated, expected):
@@ -173,10 +175,23 @@ def test_answers_are_located_and_what_happened_is_noted():
         ]
     )
     frame = span.squad(rows, PART, "en", CATALOG["squad_v1"])
-    assert frame["answers"].to_list() == [["cat"], ["cat"], ["sat"], []]
-    assert frame["answer_starts"].to_list() == [[4], [4], [8], []]
-    assert frame["_note"].to_list() == [None, span.MOVED, span.SOME_LEFT_OUT, None]
-    assert frame["_dropped"].to_list() == [None, None, None, span.NOT_IN_CONTEXT]
+    assert frame["answers"].to_list() == [["cat"], ["cat"], ["dog", "sat"], ["dog"]]
+    assert frame["answer_starts"].to_list() == [[4], [4], [-1, 8], [-1]]
+    assert frame["_note"].to_list() == [None, span.MOVED, span.SOME_BY_TEXT, None]
+    assert frame["_dropped"].to_list() == [None, None, None, NOT_IN_CONTEXT]
+    # The official scorers compare texts: where nothing is trained, an answer that is nowhere is right all the same.
+    scored = span.squad(rows, part("test"), "en", CATALOG["squad_v1"])
+    assert scored["answers"].to_list() == frame["answers"].to_list()
+    assert scored["_note"].to_list() == [None, span.MOVED, span.SOME_BY_TEXT, BY_TEXT]
+    assert scored["_dropped"].null_count() == 4
+
+
+def test_an_empty_answer_is_none_and_an_answer_without_its_offset_is_refused():
+    rows = made([question("the cat sat", ("cat", 4), (" ", 3))])
+    assert span.squad(rows, part("test"), "en", CATALOG["squad_v1"])["_dropped"].to_list() == [span.NO_ANSWER]
+    uneven = {**question("the cat sat", ("cat", 4)), "answers": {"text": ["cat", "sat"], "answer_start": [4]}}
+    with pytest.raises(UserError, match=r"^data set some/set, default, train: 'q' has 2 answers and 1 offsets; use"):
+        span.squad(made([uneven]), PART, "en", CATALOG["squad_v1"])
 
 
 def test_no_answer_is_right_where_the_task_has_such_questions():
@@ -215,6 +230,17 @@ def test_pairs_that_do_not_align_are_refused(other):
         retrieval.tatoeba(rows, PART, "de", CATALOG["tatoeba_direct"])
 
 
+def test_a_column_in_another_order_is_refused():
+    lengths = [(7 * n) % 100 + 1 for n in range(100)]
+    rows = [{"sentence1": "x" * n + "\n", "sentence2": "y" * (n + 3) + "\n"} for n in lengths]
+    assert retrieval.tatoeba(made(rows), PART, "de", CATALOG["tatoeba_direct"]).height == 200
+    wrong = [{**row, "sentence2": other["sentence2"]} for row, other in zip(rows, rows[50:] + rows[:50], strict=True)]
+    with pytest.raises(
+        UserError, match=r"^data set some/set, default, train: the lengths of rows 0 to 99 .* not align"
+    ):
+        retrieval.tatoeba(made(wrong), PART, "de", CATALOG["tatoeba_direct"])
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -243,7 +269,7 @@ def test_squads_questions_ask_for_the_sentence_with_the_answer():
     assert frame.select("role", "id", "text", "text_b", "gold", "_dropped").rows() == [
         ("query", "1", "?", None, ["000000-001"], None),
         ("query", "2", "?", None, ["000000-000"], None),  # the same sentence twice is one document
-        ("query", "3", "?", None, [], span.NOT_IN_CONTEXT),
+        ("query", "3", "?", None, [], NOT_IN_CONTEXT),
         ("document", "000000-001", "A dog ran.", context, [], None),
         ("document", "000000-000", "A cat sat.", context, [], None),
     ]
@@ -338,10 +364,109 @@ def test_labels_that_are_all_the_same_are_refused(monkeypatch):
 
 
 def test_a_split_without_usable_rows_is_refused(monkeypatch):
-    rows = [{"premise": "p", "hypothesis": "h", "label": -1}]
-    serve(monkeypatch, {("some/set", "default", "train"): rows})
+    rows = {("some/set", "default", "train"): pairs("a", "b"), ("some/set", "default", "dev"): pairs("b", "a")}
+    serve(monkeypatch, rows)
     with pytest.raises(UserError, match=r"^data of made: train has no usable row in 'en'; use another revision"):
-        read_task(task("classification", part("train")), ["en"])
+        read_task(task("classification", part("train"), part("dev")), ["en"])
+
+
+# What may be left out.
+
+
+def unlabelled(number: int, of: int) -> list[dict]:
+    """Pairs of which the last few have no gold label."""
+    return [
+        {"premise": f"p{n}", "hypothesis": "h", "label": ("yes", "no")[n % 2] if n < of - number else -1}
+        for n in range(of)
+    ]
+
+
+def made_of(rows: list[dict]) -> list[dict]:
+    """Labels as text, so that they are of one type."""
+    return [{**row, "label": str(row["label"])} for row in rows]
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_what_is_scored_is_scored_whole(monkeypatch, split):
+    rows = {
+        ("some/set", "en", split): unlabelled(0, 1000),
+        ("some/set", "sw", split): unlabelled(990, 1000),
+        ("some/set", "default", "train"): pairs("x", "y"),
+    }
+    rows = {key: made_of(found) for key, found in rows.items()}
+    serve(monkeypatch, rows)
+    one = task("classification", part("train"), part(split, en="en", sw="sw"))
+    with pytest.raises(UserError) as caught:
+        read_task(one, ["en", "sw"], score_on=split)
+    assert str(caught.value) == (
+        "data of made: 990 of 1,000 rows of test in 'sw' cannot be scored (the first is '0000010': no gold label), and "
+        "what is scored has to be whole; use another revision or leave the language out"
+    )
+    # One such row in a thousand is one too many.
+    rows["some/set", "sw", split] = made_of(unlabelled(1, 1000))
+    serve(monkeypatch, rows)
+    with pytest.raises(UserError, match=r"1 of 1,000 rows of test in 'sw' cannot be scored \(the first is '0000999'"):
+        read_task(one, ["en", "sw"], score_on=split)
+    assert read_task(one, ["en"], score_on=split).frame.filter(split="test").height == 1000
+
+
+def test_questions_without_an_answer_are_not_scored_on_the_few_that_have_one(monkeypatch):
+    rows = [question(f"cat {n}", ("cat", 0), identifier=f"q{n}") for n in range(100)]
+    for row in rows[:95]:
+        row["answers"] = {"text": [], "answer_start": []}
+    serve(monkeypatch, {("some/set", "de", "test"): rows})
+    with pytest.raises(
+        UserError, match=r"95 of 100 rows of test in 'de' cannot be scored \(the first is 'q0': no answer"
+    ):
+        read_task(task("span", part("test", reader="squad", de="de")), ["de"])
+
+
+def test_a_sentence_without_a_tag_is_not_scored_on_the_others(monkeypatch):
+    rows = [{"tokens": ["a", "b"], "tags": ["X", None if n == 7 else "Y"]} for n in range(200)]
+    serve(monkeypatch, {("some/set", "en", "test"): rows})
+    with pytest.raises(UserError, match=r"1 of 200 rows .* \(the first is '0000007': a word without a tag\)"):
+        read_task(task("tagging", part("test", reader="tagged", en="en"), labels=("X", "Y")), ["en"])
+
+
+def test_a_test_question_whose_answer_is_nowhere_is_scored_by_its_text(monkeypatch):
+    rows = [question(f"cat {n}", ("cat", 0), identifier=f"q{n}") for n in range(100)]
+    rows[3] = question("nothing", ("cat", 0), identifier="q3")
+    serve(monkeypatch, {("some/set", "en", "test"): rows})
+    found = read_task(task("span", part("test", reader="squad", en="en")), ["en"])
+    assert (found.frame.height, found.dropped, found.notes) == (100, {}, {"test/en": {BY_TEXT: 1}})
+    assert found.frame.row(3, named=True)["answers"] == ["cat"]
+    assert found.frame.row(3, named=True)["answer_starts"] == [-1]
+    rows[4] = question("nothing", ("cat", 0), identifier="q4")
+    serve(monkeypatch, {("some/set", "en", "test"): rows})
+    with pytest.raises(
+        UserError, match=r"the answers of 2 of 100 rows of test in 'en' are not in their contexts .*'q3'"
+    ):
+        read_task(task("span", part("test", reader="squad", en="en")), ["en"])
+
+
+def test_few_rows_of_training_may_be_without_a_label(monkeypatch):
+    one = task("classification", part("train"))
+    serve(monkeypatch, {("some/set", "default", "train"): made_of(unlabelled(1, 100))})
+    found = read_task(one, ["en"])
+    assert (found.frame.height, found.dropped) == (99, {"train/en": {"no gold label": 1}})
+    serve(monkeypatch, {("some/set", "default", "train"): made_of(unlabelled(2, 100))})
+    with pytest.raises(UserError) as caught:
+        read_task(one, ["en"])
+    assert str(caught.value) == (
+        "data of made: 2 of 100 rows of train in 'en' cannot be used (the first is '0000098': no gold label), and at "
+        "most 1% may be left out; use another revision"
+    )
+
+
+def test_rows_that_the_declaration_leaves_out_are_counted_and_are_not_too_many(monkeypatch):
+    declared = Slice("train", "some/set", {"en": "default"}, "train", "nli", labels={"-1": ""})
+    serve(monkeypatch, {("some/set", "default", "train"): made_of(unlabelled(40, 100))})
+    found = read_task(task("classification", declared), ["en"])
+    assert (found.frame.height, found.dropped) == (60, {"train/en": {LEFT_OUT: 40}})
+    assert set(found.frame["label"]) == {"yes", "no"}
+    # Of the catalog only SNLI: 1.6 % of its validation pairs have no label.
+    slices = [(entry.name, part) for entry in CATALOG.values() for part in entry.slices if "" in part.labels.values()]
+    assert {(name, part.repository) for name, part in slices} == {("anli_plus", "stanfordnlp/snli")}
 
 
 def test_a_language_without_rows_is_refused():
@@ -355,13 +480,13 @@ def test_few_answers_outside_their_contexts_are_counted_and_many_refused(monkeyp
     one = task("span", part("train", reader="squad"))
     serve(monkeypatch, {("some/set", "default", "train"): [*good, bad[0]]})
     found = read_task(one, ["en"])
-    assert (found.frame.height, found.dropped) == (99, {"train/en": {span.NOT_IN_CONTEXT: 1}})
+    assert (found.frame.height, found.dropped) == (99, {"train/en": {NOT_IN_CONTEXT: 1}})
     serve(monkeypatch, {("some/set", "default", "train"): [*good, *bad]})
     with pytest.raises(UserError) as caught:
         read_task(one, ["en"])
     assert str(caught.value) == (
-        "data of made: 2.0% of the answers of train in 'en' are not in their contexts (the first is that of 'bad0'), "
-        "and at most 1% may be; use another revision"
+        "data of made: the answers of 2 of 101 rows of train in 'en' are not in their contexts (the first is that of "
+        "'bad0'), and at most 1% may be; use another revision"
     )
 
 

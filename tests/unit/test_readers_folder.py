@@ -13,6 +13,7 @@ from repositories import serve
 from xlift.catalog import CATALOG
 from xlift.errors import UserError
 from xlift.sources.readers import read_task
+from xlift.sources.sharing import SHARED
 
 AUTO = """ID=wsj_{section}01.1 PARSER=GOLD NUMPARSE=1
 (<T S[dcl] 0 2> (<L NP NNP NNP Ann NP>) (<T S[dcl]\\NP 0 2> (<L (S[dcl]\\NP)/NP VBZ VBZ reads (S[dcl]\\NP_1)/NP_2>) \
@@ -104,8 +105,7 @@ def lareqa_json(language: str, sentences: list[str], starts: list[int]) -> dict[
 
 def lareqa_folder(folder: Path) -> Path:
     for code in CATALOG["lareqa"].languages:
-        # In Thai the second answer begins in the space between the sentences.
-        content = lareqa_json(code, [f"{code} one.", f"{code} two."], [3, 7 if code == "th" else 12])
+        content = lareqa_json(code, [f"{code} one.", f"{code} two."], [3, 12])
         (folder / f"{code}.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 
@@ -127,6 +127,24 @@ def one(text: str) -> dict[str, Any]:
     return {"text": ["one"], "answer_start": [text.index("one")]}
 
 
+def test_a_question_of_lareqa_whose_answer_begins_in_no_sentence_is_refused_where_it_is_scored(tmp_path, monkeypatch):
+    squad_rows(monkeypatch)
+    folder = lareqa_folder(tmp_path)
+    # In Thai the second answer begins in the space between the sentences.
+    between = lareqa_json("th", ["th one.", "th two."], [3, 7])
+    (folder / "th.json").write_text(json.dumps(between), encoding="utf-8")
+    given = {"lareqa": str(folder)}
+    with pytest.raises(
+        UserError, match=r"1 of 2 rows of test in 'th' .* \(the first is 'id1': answer in no sentence\)"
+    ):
+        read_task(CATALOG["lareqa"], ["en", "th"], folders=given)
+    # Where it is not, the question is right in the sentences of the other languages.
+    found = read_task(CATALOG["lareqa"], ["en"], folders=given).frame.filter(split="test", role="query", id="id1")
+    assert found["gold"].to_list() == [
+        [f"{code}-00001" for code in sorted(CATALOG["lareqa"].languages) if code != "th"]
+    ]
+
+
 def test_lareqas_pool_is_all_languages_whatever_is_scored(tmp_path, monkeypatch):
     squad_rows(monkeypatch)
     found = read_task(CATALOG["lareqa"], ["en", "th"], folders={"lareqa": str(lareqa_folder(tmp_path))})
@@ -144,10 +162,10 @@ def test_lareqas_pool_is_all_languages_whatever_is_scored(tmp_path, monkeypatch)
         ("en", "id0", "en0?"),
         ("en", "id1", "en1?"),
         ("th", "id0", "th0?"),
+        ("th", "id1", "th1?"),
     ]
-    everywhere = [f"{code}-00000" for code in languages]
-    assert asked["gold"].to_list() == [everywhere, [f"{c}-00001" for c in languages if c != "th"], everywhere]
-    assert found.dropped["test/th"] == {"answer in no sentence": 1}
+    everywhere = [[f"{code}-0000{number}" for code in languages] for number in (0, 1)]
+    assert asked["gold"].to_list() == everywhere * 2
     # SQuAD's dev paragraph that XQuAD has in English goes with its sentences; a training one in German stays.
     assert found.frame.filter(split="dev", role="query")["id"].to_list() == ["validation0"]
     assert found.frame.filter(split="dev", role="document")["text"].to_list() == ["A cat too."]
@@ -237,8 +255,10 @@ def lines(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def mewslix_folder(folder: Path) -> Path:
-    text = "It rained. Ann {who} met\nBob  there."
-    for split, word, of in (("train", "Ann", "Q1"), ("dev", "Bob", "Q2")):
+    for split, text, word, of in (
+        ("train", "It rained. Ann {who} met\nBob  there.", "Ann", "Q1"),
+        ("dev", "It rained. Cy {he} met\nBob  there.", "Bob", "Q2"),
+    ):
         pair = {"contextual_mention": {"context": context(text), "mention": mention(text, word, f"{split}1", of)}}
         lines(folder / f"wikipedia_pairs-{split}.jsonl", [{**pair, "entity": entity(of, f"{of} is one.", "Two.")}])
     news = "Es regnet. Wien wächst."
@@ -266,7 +286,7 @@ def test_mewslix(tmp_path):
         ("train", "en", "train1", "query", "Ann: { Ann } (who) met Bob there.", "train", ["Q1"]),
         ("train", "en", "Q1", "document", "Q1 is one. Two.", "train", []),
     ]
-    assert rows[2][4] == "Bob: Ann (who) met { Bob } there."
+    assert rows[2][4] == "Bob: Cy (he) met { Bob } there."
     asked = found.frame.filter(split="test", role="query")
     assert asked.select("language", "id", "text", "gold").rows() == [
         ("de", "test-de", "Wien: { Wien } wächst.", ["Q3"]),
@@ -277,6 +297,26 @@ def test_mewslix(tmp_path):
     assert found.frame.filter(split="test", role="document")["id"].to_list() == ["Q1", "Q2", "Q3", "Q4", "Q5"]
     dev = read_task(CATALOG["mewslix"], ["de"], score_on="validation", folders={"mewslix": str(tmp_path)})
     assert dev.frame.filter(split="test", role="query")["id"].to_list() == ["dev-de", "dev-de2"]
+
+
+def test_mewslix_sentences_of_dev_are_not_trained_on(tmp_path):
+    folder = mewslix_folder(tmp_path)
+    (kept,) = [json.loads(line) for line in (folder / "wikipedia_pairs-train.jsonl").read_text().splitlines()]
+    # The sentence of dev's mention of Bob, with another mention; the same sentence elsewhere is another context.
+    shared = context("Yesterday. CY {he}  met Bob there.")
+    pairs = [
+        kept,
+        {
+            "contextual_mention": {"context": shared, "mention": mention(shared["text"], "CY", "train2", "Q2")},
+            "entity": entity("Q2", "Q2 is one."),
+        },
+    ]
+    lines(folder / "wikipedia_pairs-train.jsonl", pairs)
+    found = read_task(CATALOG["mewslix"], ["en"], folders={"mewslix": str(folder)})
+    train = found.frame.filter(split="train")
+    assert train.filter(role="query")["id"].to_list() == ["train1"]
+    assert train.filter(role="document")["id"].to_list() == ["Q1", "Q2"]  # entities are shared by design
+    assert found.dropped == {"train/en": {SHARED: 1}}
 
 
 def test_mewslix_that_is_not_whole_is_refused(tmp_path):
@@ -351,3 +391,20 @@ def test_bucc_that_does_not_align_is_refused(tmp_path, content, problem):
     (bucc_folder(tmp_path) / "zh-en.training.gold").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=problem):
         read_task(CATALOG["bucc2018"], ["zh"], folders={"bucc2018": str(tmp_path)})
+
+
+def test_bucc_whose_gold_pairs_are_not_translations_is_refused(tmp_path):
+    folder = bucc_folder(tmp_path)
+    lengths = [(7 * n) % 100 + 1 for n in range(100)]
+    for side in ("zh", "en"):
+        text = "".join(f"{side}-{n:09d}\t{'x' * length}\n" for n, length in enumerate(lengths))
+        (folder / f"zh-en.training.{side}").write_text(text, encoding="utf-8")
+    gold = folder / "zh-en.training.gold"
+    for shift, aligned in ((0, True), (50, False)):
+        pairs = "".join(f"zh-{n:09d}\ten-{(n + shift) % 100:09d}\n" for n in range(100))
+        gold.write_text(pairs, encoding="utf-8")
+        if aligned:
+            read_task(CATALOG["bucc2018"], ["zh"], folders={"bucc2018": str(folder)})
+            continue
+        with pytest.raises(UserError, match=r"zh-en\.training\.gold: the lengths of rows 0 to 99 .* do not align"):
+            read_task(CATALOG["bucc2018"], ["zh"], folders={"bucc2018": str(folder)})

@@ -158,7 +158,7 @@ def test_copas_withheld_labels_are_no_data(tmp_path, monkeypatch):
     copa = CATALOG["copa"]
     slices = tuple(dataclasses.replace(part, rows="test") if part.split == "dev" else part for part in copa.slices)
     monkeypatch.setitem(CATALOG, "copa", dataclasses.replace(copa, slices=slices))
-    with pytest.raises(UserError, match=r"^data of copa: dev has no usable row in 'en'"):
+    with pytest.raises(UserError, match=r"^data of copa: 500 of 500 rows of dev in 'en' cannot be used"):
         prepared(tmp_path, "copa")
 
 

@@ -26,9 +26,16 @@ COMPUTE = Compute(CPU, torch.float32)
 pytestmark = pytest.mark.skipif(not HERE, reason=ABSENT)
 
 # Accuracy@1 of the untrained encoder, each language's sentences searched in the English ones: mean pooling of the last
-# layer, "query: " before both sides.
-TATOEBA = {"de": ("deu", 0.980), "te": ("tel", 0.893), "jv": ("jav", 0.600)}
-SIZES = {"de": 1000, "te": 234, "jv": 205}
+# layer, "query: " before both sides. Tagalog's 0.833 holds too, and is left out for its time.
+TATOEBA = {
+    "de": ("deu", 0.980),
+    "te": ("tel", 0.893),
+    "kk": ("kaz", 0.779),
+    "sw": ("swh", 0.733),
+    "jv": ("jav", 0.600),
+    "eu": ("eus", 0.584),
+}
+SIZES = {"de": 1000, "te": 234, "kk": 575, "sw": 390, "jv": 205, "eu": 1000}
 RETRIEVAL_SCHEMA = {**COMMON_COLUMNS, **FAMILIES["retrieval"].columns}
 DIRECT = dataclasses.replace(
     toy_task("retrieval"), recipe=None, metrics=("accuracy_at_1", "accuracy_at_1_common"), languages=tuple(TATOEBA)

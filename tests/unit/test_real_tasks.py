@@ -213,6 +213,7 @@ LEARNT = {"en": 65.0, "de": 60.0, "sw": 60.0, "tl": 65.0}
 
 
 def test_names_are_learnt_from_english_and_found_in_other_languages(tmp_path):
+    """Scored on 500 of 1,000 dev sentences, those that `examples` chooses by a hash of their ids: not the first 500."""
     encoder = tmp_path / "encoder"
     publish_folder(encoder, write_packaged, {"fingerprint": "packaged"})
     recipe = {"steps": 188, "batch_size": 32, "learning_rate": 2e-3}

@@ -172,3 +172,27 @@ def test_span_refuses_a_question_that_fills_the_window_and_an_empty_context(toke
         FAMILIES["span"].encode(frame, tokenizer, toy_task("span"), 30, 8)
     with pytest.raises(UserError, match="finds nothing in the context"):
         FAMILIES["span"].encode(span_frame("\x07", 0, 1), tokenizer, toy_task("span"), 30, 8)
+
+
+def test_an_answer_that_is_not_in_the_context_is_scored_by_its_text_and_not_trained_on(tokenizer):
+    family, task = FAMILIES["span"], toy_task("span")
+    frame = span_frame("Ann has a goat", 10, 14).with_columns(
+        answers=pl.Series([["billy", "goat"]]), answer_starts=pl.Series([[-1, 10]])
+    )
+    family.check(frame, task)
+    plain = family.encode(span_frame("Ann has a goat", 10, 14), tokenizer, task, 30, 12)
+    encoded = family.encode(frame, tokenizer, task, 30, 12)
+    for side in ("start", "end"):
+        assert encoded.by_sequence[side].tolist() == plain.by_sequence[side].tolist() != [0]
+    scores = torch.zeros(int(encoded.lengths[0]), 2)
+    gold = family.decode(frame, task, encoded, encoded.examples("test"), [scores])["gold"].to_list()
+    assert gold == [["billy", "goat"]]
+    nowhere = frame.with_columns(answers=pl.Series([["billy"]]), answer_starts=pl.Series([[-1]]))
+    family.check(nowhere, task)
+    encoded = family.encode(nowhere, tokenizer, task, 30, 12)
+    assert (encoded.by_sequence["start"].tolist(), encoded.by_sequence["end"].tolist()) == ([0], [0])
+    with pytest.raises(UserError, match=r"no answer of '0' is in its context, and training needs to know where; drop"):
+        family.check(nowhere.with_columns(split=pl.lit("train")), task)
+    wrong = frame.with_columns(answer_starts=pl.Series([[-1, 9]]))
+    with pytest.raises(UserError, match=r"the answer 'goat' of '0' is not at offset 9 of its context"):
+        family.check(wrong, task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +95,30 @@ def test_the_list_has_a_line_a_task_and_only_the_role_asked_for():
     ]
     assert [task["name"] for task in json.loads(tasks_json(MADE_UP, "intermediate"))] == ["other"]
     assert {task["name"] for task in json.loads(tasks_json(MADE_UP, None))} == set(MADE_UP)
+
+
+def test_json_says_all_that_is_declared():
+    found = {task["name"]: task for task in json.loads(tasks_json(MADE_UP, None))}["real"]
+    assert {field.name for field in fields(Task)} < set(found)
+    assert found["provenance"] == "made up."
+    assert found["labels"] == ["x", "y"]
+    assert found["recipe"]["learning_rate"] == {"lora": 2e-4, "full": 2e-5}
+    assert found["slices"][0] == {
+        "split": "train",
+        "repository": "org/a",
+        "configs": {"en": "a.en"},
+        "rows": "train",
+        "reader": "pairs",
+        "columns": {"text_a": "s"},
+        "labels": {"0": "x", "1": ""},
+        "revision": None,
+        "codes": {},
+    }
+    assert found["slices"][1]["configs"] == {"en": "a.en", "de": "a.de"}
+    assert found["slices"][1]["revision"] == "abc"
+    assert (found["shares_data_with"], found["own"], found["repositories"]) == (["other"], True, ["org/a", "org/b"])
+    whole = {task["name"] for task in json.loads(tasks_json(CATALOG, None))}
+    assert whole == set(CATALOG)
 
 
 def test_the_command_lists_the_catalog_and_a_studys_own(tmp_path, capsys, monkeypatch):

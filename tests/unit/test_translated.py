@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from xlift.catalog.made import translated_task
 from xlift.errors import UserError
 from xlift.jobs.prepare import prepare_data
 from xlift.sources import translated
+from xlift.sources.sharing import SHARED
 from xlift.study import check_paths, parse_study
 from xlift.tasks.families import FAMILIES
 from xlift.training.run import train_run
@@ -34,7 +36,7 @@ def folder(tmp_path):
             "split": split,
             "language": code,
             "id": f"{index}",
-            "text_a": f"a{index}",
+            "text_a": f"{split} {code} {index}",
             "text_b": "b",
             "label": labels[index % 3],
         }
@@ -60,7 +62,7 @@ def test_translations_are_an_arm_of_their_task(folder):
     assert found["draw"] != plain["draw"]
     assert (found["task"], found["control"]) == ("cldr_pairs.translated", None)
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    assert found["source"] == {"source": "translated", "reader": 1, "folder": folder.name, "files": sizes}
+    assert found["source"] == {"source": "translated", "reader": 2, "folder": folder.name, "files": sizes}
     assert task_of(found) == translated_task(CATALOG["cldr_pairs"])
     # The runs without it are as they are in a study without it.
     before, after = everything(make(intermediates=["cldr_pairs", "cldr_qa"])), everything(grid)
@@ -87,6 +89,60 @@ def test_translated_examples_are_prepared(folder, tmp_path):
     assert counts == {("dev", "de"): 4, ("dev", "sw"): 4, ("train", "de"): 9, ("train", "sw"): 9}
     with pytest.raises(UserError, match="train and dev hold English only"):
         FAMILIES["classification"].check(rows, CATALOG["cldr_pairs"])
+
+
+def prepared(folder, task, tmp_path):
+    """What is prepared of a folder's translations of a task, and the manifest."""
+    grid = make(intermediates=[task], translated={task: str(folder)})
+    out = tmp_path / "out.parquet"
+    prepare_data(grid.data_specification(f"{task}.translated"), out, tmp_path / "out.json")
+    return pl.read_parquet(out), json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+
+
+def test_training_rows_whose_context_is_in_dev_are_left_out_and_counted(folder, tmp_path, capsys):
+    _, manifest = prepared(folder, "cldr_pairs", tmp_path)
+    assert (manifest["dropped"], manifest["notes"]) == ({}, {})
+    # Two German rows read in Swahili's dev, and one in German's; case and white space are no difference.
+    frame = pl.read_parquet(folder / "de.parquet")
+    copied = {"train de 1": "DEV sw  1", "train de 2": "dev sw 1", "train de 5": "dev de 0"}
+    frame.with_columns(text_a=pl.col("text_a").replace(copied)).write_parquet(folder / "de.parquet")
+    file_sizes.cache_clear()
+    found, manifest = prepared(folder, "cldr_pairs", tmp_path)
+    assert manifest["dropped"] == {"train/de": {SHARED: 3}}
+    assert found.columns == pl.read_parquet(folder / "de.parquet").columns
+    kept = found.filter(split="train", language="de")["id"].to_list()
+    assert kept == ["0", "3", "4", "6", "7", "8"]
+    assert manifest["rows"] == {"dev/de": 4, "dev/sw": 4, "train/de": 6, "train/sw": 9}
+    assert f"cldr_pairs.translated, train/de: 3 rows left out: {SHARED}" in capsys.readouterr().out
+
+
+def test_the_same_rows_in_train_and_dev_are_refused(folder):
+    for path in folder.iterdir():
+        frame = pl.read_parquet(path)
+        dev = frame.filter(pl.col("split") == "dev")
+        pl.concat([dev, dev.with_columns(split=pl.lit("train"))]).write_parquet(path)
+    with pytest.raises(UserError, match=r"every context of train is in dev too; translate other rows for dev"):
+        translated.prepare(folder, translated_task(CATALOG["cldr_pairs"]))
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "kept"),
+    [
+        # Questions are in many pairs of QQP: what must not be shared is a pair, in either order.
+        ("qqp", {"text_a": ["a", "a", "c"], "text_b": ["b", "c", "a"], "label": ["0", "1", "1"]}, ["0"]),
+        ("mnli", {"text_a": ["z", "a", "a"], "text_b": ["c", "c", "b"], "label": ["0", "1", "1"]}, ["0"]),
+        ("hellaswag", {"prompt": ["z", "a", "a"], "choices": [["c"], ["c"], ["b"]], "label": ["0", "1", "1"]}, ["0"]),
+        ("squad_v1", {"context": ["z", "a", "a"], "question": ["c", "c", "b"]}, ["0"]),
+        ("ccg", {"tokens": [["z"], ["a", "b"], ["a", "b"]], "tags": [["x"], ["x", "y"], ["x", "y"]]}, ["0", "2"]),
+    ],
+)
+def test_what_is_not_shared_is_what_the_tasks_own_reader_says(task, columns, kept, tmp_path):
+    """Of three rows the second is dev and the third has its context; sentences of tagging are only counted."""
+    places = {"split": ["train", "dev", "train"], "language": ["de"] * 3, "id": ["0", "1", "2"]}
+    pl.DataFrame({**places, **columns}).write_parquet(tmp_path / "rows.parquet")
+    found, counts = translated.prepare(tmp_path, translated_task(CATALOG[task]))
+    assert found.filter(pl.col("split") == "train")["id"].to_list() == kept
+    assert counts == {"dropped": {}, "notes": {}} | {"notes" if task == "ccg" else "dropped": {"train/de": {SHARED: 1}}}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from copy import deepcopy
@@ -56,9 +55,6 @@ def test_tasks_can_be_in_a_file_of_their_own(hub: Workspace) -> None:
     assert re.search(said, ended.output), ended.output
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("xlift.sources.readers") is None, reason="repositories cannot be prepared yet"
-)
 def test_the_documents_example_is_prepared_and_an_edit_repeats_what_depends_on_it(hub: Workspace) -> None:
     settings = study()
     hub.write_study(settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from xlift.catalog.recipes import CONVERTED, LORA, MEMORY, PHANG, recipe
 from xlift.catalog.task import Slice, Split, Task
 
@@ -47,7 +49,8 @@ _ANLI = tuple(
     for split in _SPLITS
     for round_ in (1, 2, 3)
 )
-_SNLI = _both("stanfordnlp/snli", "plain_text", "nli")
+# Its annotators agreed on no label for 785 training and 158 validation pairs, which are left out.
+_SNLI = tuple(replace(part, labels={"-1": ""}) for part in _both("stanfordnlp/snli", "plain_text", "nli"))
 _QUESTIONS = {"text_a": "question1", "text_b": "question2"}
 
 INTERMEDIATE_TASKS: tuple[Task, ...] = (

@@ -72,6 +72,9 @@ _QA_RECIPE = recipe(3, SQUAD_EXAMPLES, 3e-5, 3e-5, 384, stride=128, warmup=0.060
 _QA = (
     f"Recipe: {XTREME}train_qa.sh (3 epochs in batches of 32, 3e-5 for all sizes, 384 tokens, stride 128; 500 steps of "
     f"warm-up, here as a share of the steps; their weight decay of 1e-4 is not taken over). {LORA} "
+    "Windows of a long context share 128 tokens, as in Hugging Face's present question-answering example, where "
+    "XTREME's third_party/processors/squad.py moves them on by 128; and the best span over all windows is the answer, "
+    "without XTREME's rule that its first token is read in the window with most context on both sides. "
 )
 _SQUAD_DEV = (
     f"Dev is SQuAD v1.1's validation data without the paragraphs that are scored. train_examples: 87,599 [{MEMORY}]."
@@ -263,9 +266,9 @@ TARGET_TASKS: tuple[Task, ...] = (
         ),
         licence=f"TyDi QA: Apache-2.0; SQuAD (dev): {SQUAD_LICENCE}",
         provenance=(
-            f"{_QA}Its 500 steps of warm-up are more than the whole run has: the study's warm-up is taken instead. "
-            "What the hub calls validation is what is scored, and it has no other English rows than those and train's, "
-            "so that dev is SQuAD v1.1's validation data. train_examples: the English rows."
+            f"{_QA}The script's 500 steps of warm-up are more than the whole run has: the study's warm-up is taken "
+            "instead. What the hub calls validation is what is scored, and it has no other English rows than those and "
+            "train's, so that dev is SQuAD v1.1's validation data. train_examples: the English rows."
         ),
         summary="Questions asked by people who want to know, 9 languages (TyDi QA, gold passage).",
     ),

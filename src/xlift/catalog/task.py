@@ -28,7 +28,7 @@ LABELLED_FAMILIES = ("classification", "multiple_choice", "tagging", "span")
 """Families whose training examples have labels that can be permuted among them."""
 
 # Version of what a source's reader makes out of the same raw data; raise it when prepared rows change.
-READER_VERSIONS: Mapping[str, int] = {"cldr": 1, "folder": 1, "hub": 1, "translated": 1}
+READER_VERSIONS: Mapping[str, int] = {"cldr": 1, "folder": 2, "hub": 2, "translated": 2}
 # The installed package whose version pins a source's raw data, where one does.
 SOURCE_PACKAGES: Mapping[str, str] = {"cldr": "babel"}
 
@@ -63,8 +63,8 @@ class Slice:
     `repository`: hub id `<org>/<name>`, or a name without a slash that the study gives a folder under. `configs`: the
     repository's config by language; `rows`: its split; `reader`: the function of `sources.readers` that makes examples
     of its rows; `columns`: the repository's column by the reader's field, where they differ; `labels`: the task's label
-    by the repository's value, where they differ; `revision`: commit, tag or branch (None: the main branch); `codes`:
-    what a column of languages calls a language, where that is not its code.
+    by the repository's value, where they differ (empty: rows of that value are left out); `revision`: commit, tag or
+    branch (None: the main branch); `codes`: what a column of languages calls a language, where that is not its code.
     """
 
     split: Split

@@ -93,6 +93,9 @@ def prepare_data(
     task = task_of(specification)
     frame, found = _examples(specification, task, None if hub_root is None else Path(hub_root), folders or {})
     FAMILIES[task.family].check(frame, task)
+    for place, reasons in found.get("dropped", {}).items():
+        for reason, rows in reasons.items():
+            print(f"{task.name}, {place}: {rows:,} rows left out: {reason}", flush=True)
     with publishing(examples) as temporary:
         frame.write_parquet(temporary)
     counts = frame.group_by("split", "language").len().sort("split", "language")
@@ -117,7 +120,8 @@ def _examples(
         from xlift.sources import translated
         from xlift.sources.readers import limited
 
-        return limited(translated.read(Path(specification["folder"]), task), limits), {}
+        frame, counts = translated.prepare(Path(specification["folder"]), task)
+        return limited(frame, limits), counts
     if not task.slices:
         from xlift.sources import cldr
         from xlift.sources.readers import limited

@@ -60,7 +60,10 @@ def contrast_settings(settings: dict[str, Any]) -> ContrastSettings:
 
 
 def render(study: dict[str, Any], tables: dict[str, str], languages: str, plan: str, page: str) -> None:
-    """Write the page, and its figures and tables beside it. `study` holds the plain settings and the expected cells."""
+    """Write the page, and its figures and tables beside it. `study` holds the plain settings and the expected cells.
+
+    The manifests of the prepared examples are in the folder of the study's results, two above the page.
+    """
     known, settings = load_languages(Path(languages)), contrast_settings(study["analysis"])
     frames = {name: read_table(Path(path)) for name, path in tables.items()}
     expected = pl.DataFrame(study["cells"], orient="row", schema=list(CELL))
@@ -80,7 +83,10 @@ def render(study: dict[str, Any], tables: dict[str, str], languages: str, plan: 
         completeness=done.filter(of_main).with_columns(
             expected_languages=pl.col("target").replace_strict(counts, return_dtype=pl.Int64)
         ),
-        provenance=provenance(frames["runs"]),
+        provenance={
+            **provenance(frames["runs"]),
+            "rows left out": rows_left_out(Path(page).parent.parent, study["examples"]),
+        },
     )
     figures, contents = build_figures(inputs), build_tables(inputs)
     write_figures(figures, inputs, Path(page).parent / "figures")
@@ -100,8 +106,27 @@ def provenance(runs: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def answer_lines(analysis: dict[str, Any], current_plan: dict[str, Any], results: Path) -> str:
-    """The answer in words, whether it is as planned, and the table of at most ten lines, for a terminal."""
+def rows_left_out(results: Path, tasks: Sequence[str]) -> dict[str, list[str]]:
+    """How many rows of a task's source are not among its prepared examples, split by split, and why; none: no entry."""
+    found = {}
+    for task in tasks:
+        manifest = results / "data" / f"{task}.json"
+        dropped = json.loads(manifest.read_text(encoding="utf-8")).get("dropped", {}) if manifest.is_file() else {}
+        lines = [
+            f"{place} {rows:,} ({reason})"
+            for place, reasons in sorted(dropped.items())
+            for reason, rows in sorted(reasons.items())
+        ]
+        if lines:
+            found[task] = lines
+    return found
+
+
+def answer_lines(analysis: dict[str, Any], current_plan: dict[str, Any], results: Path, tasks: Sequence[str]) -> str:
+    """The answer in words, whether it is as planned, and the table of at most ten lines, for a terminal.
+
+    `tasks`: the sets of examples that the study prepares; where rows were left out of one, a line says so.
+    """
     found, settings = read_table(results / "contrasts.parquet"), contrast_settings(analysis)
     planned = plan_sentence(results / PLAN, current_plan)
     rows = [
@@ -111,4 +136,5 @@ def answer_lines(analysis: dict[str, Any], current_plan: dict[str, Any], results
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     said = answer(found, split_gains(read_table(results / "gains.parquet"))[0], settings)
-    return "\n".join([said, planned, "", *lines])
+    left = [f"Rows left out of {task}: {', '.join(told)}." for task, told in rows_left_out(results, tasks).items()]
+    return "\n".join([said, planned, *left, "", *lines])

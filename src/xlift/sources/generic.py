@@ -17,9 +17,8 @@ import polars as pl
 from xlift.catalog.task import Slice, Task
 from xlift.errors import UserError
 from xlift.sources.hub import Rows
-from xlift.sources.reading import CONTEXT, DROPPED
+from xlift.sources.reading import BY_TEXT, CONTEXT, DROPPED, LEFT_OUT, NOTE, NOWHERE
 
-LEFT_OUT = "left out by the task's labels"
 ROW_DIGITS = 8
 """Digits of an id that is a row's number, so that ids sort as the rows do."""
 
@@ -178,7 +177,10 @@ def tagging(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
 
 
 def span(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
-    """`id`, `context`, `question`, `answers`, `answer_starts`: each answer where its text is, nearest its offset."""
+    """`id`, `context`, `question`, `answers`, `answer_starts`: each answer where its text is, nearest its offset.
+
+    A training row needs an answer in its context; elsewhere answers are scored by their texts (see `readers_span`).
+    """
     reading = _Reading(rows, part, language, task)
     context = reading.column("context")
     if context.dtype != pl.String:
@@ -206,7 +208,9 @@ def span(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
         [located(text, answer, place) for answer, place in zip(row, places, strict=True)]
         for text, row, places in zip(context, answers, offsets, strict=True)
     ]
-    reading.refuse(pl.Series([None in row for row in starts], dtype=pl.Boolean), "answers", "is not in its context")
+    astray = pl.Series([bool(row) and max(row) == NOWHERE for row in starts], dtype=pl.Boolean)
+    if part.split == "train":
+        reading.refuse(astray, "answers", "is not in its context")
     return pl.DataFrame(
         {
             "id": reading.ids,
@@ -215,6 +219,7 @@ def span(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
             "answers": pl.Series(answers, dtype=pl.List(pl.String)),
             "answer_starts": pl.Series(starts, dtype=pl.List(pl.Int64)),
             CONTEXT: context,
+            NOTE: pl.Series([BY_TEXT if elsewhere else None for elsewhere in astray], dtype=pl.String),
         }
     )
 
@@ -240,14 +245,14 @@ def retrieval(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFram
     return pl.concat(sides)
 
 
-def located(context: str | None, answer: str, offset: int | None) -> int | None:
-    """Where in the context the answer is: the place nearest its stated offset (the first without), None if nowhere."""
+def located(context: str | None, answer: str, offset: int | None) -> int:
+    """Where in the context the answer is: the place nearest its stated offset (the first without), or `NOWHERE`."""
     places = []
     place = -1 if context is None else context.find(answer)
     while place >= 0:
         places.append(place)
         place = (context or "").find(answer, place + 1)
-    return min(places, key=lambda found: (abs(found - (offset or 0)), found), default=None)
+    return min(places, key=lambda found: (abs(found - (offset or 0)), found), default=NOWHERE)
 
 
 def _whole(dtype: pl.DataType) -> bool:

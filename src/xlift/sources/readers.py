@@ -1,13 +1,13 @@
 """From a task's declaration to its prepared examples: rows read, what they share taken out, their number limited.
 
-Checked here, for every task that is read from repositories or folders: labels are there and vary, answers are in their
-contexts, training and evaluation share no contexts, no split is empty. What is left out is counted with its reason.
+Checked here, for every task that is read from repositories or folders: what is scored is scored whole, of what is
+trained on hardly a row is unusable, labels vary, answers are in their contexts, training and evaluation share no
+contexts, no split is empty. What is left out is counted with its reason.
 """
 
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,8 +32,9 @@ from xlift.sources.readers_labelled import (
     tagged,
 )
 from xlift.sources.readers_retrieval import squad_sentences, squad_sentences_in_context, tatoeba
-from xlift.sources.readers_span import NOT_IN_CONTEXT, squad, tydiqa
-from xlift.sources.reading import CONTEXT, DROPPED, NOTE, Reading
+from xlift.sources.readers_span import squad, tydiqa
+from xlift.sources.reading import BY_TEXT, CONTEXT, DROPPED, LEFT_OUT, NOT_IN_CONTEXT, NOTE, Reading
+from xlift.sources.sharing import Counts, contexts, left_apart, plain
 
 Reader = Callable[[Rows, Slice, str, Task], pl.DataFrame]
 FolderReader = Callable[[Reading, Slice, Sequence[str], Task], pl.DataFrame]
@@ -58,9 +59,8 @@ READERS: Mapping[str, Reader] = {**GENERIC_READERS, **{reader.__name__: reader f
 FOLDER_READERS: Mapping[str, FolderReader] = {reader.__name__: reader for reader in (bucc, ccg, lareqa, mewslix)}
 """By the `reader` of a `Slice` of a folder."""
 
-SHARED = "its context is in dev or test too"
-MOST_NOT_IN_CONTEXT = 0.01
-"""Share of answers outside their contexts from which a source is taken to be broken."""
+MOST_LEFT_OUT = 0.01
+"""Largest share of a split's rows that may be unusable, or whose answers may be outside their contexts."""
 _HELPERS = (CONTEXT, DROPPED, NOTE)
 
 
@@ -98,6 +98,7 @@ def read_task(
     frames = []
     for number, (part, split, asked) in enumerate(chosen):
         frame = _of_slice(reading, part, asked, task).with_columns(split=pl.lit(split))
+        _check_usable(task, frame)
         if any((split, code) in several for code in asked):
             mark = f"{number}-"
             frame = frame.with_columns(id=pl.lit(mark) + pl.col("id"))
@@ -106,7 +107,6 @@ def read_task(
         frames.append(frame)
     frame = pl.concat(frames, how="diagonal")
     dropped, notes = _counted(frame, DROPPED), _counted(frame.filter(pl.col(DROPPED).is_null()), NOTE)
-    _check_answers(task, frame)
     frame = frame.filter(pl.col(DROPPED).is_null())
     frame = _without_shared(task, frame, chosen, dropped, notes)
     for _, split, asked in chosen:
@@ -115,7 +115,7 @@ def read_task(
     frame = limited(frame, examples or {}).drop(_HELPERS)
     ordered = ["split", "language", "id"]
     return Prepared(
-        frame.select(*ordered, pl.exclude(ordered)), reading.sources, _plain(dropped), _plain(notes), reading.facts
+        frame.select(*ordered, pl.exclude(ordered)), reading.sources, plain(dropped), plain(notes), reading.facts
     )
 
 
@@ -135,9 +135,6 @@ def _of_slice(reading: Reading, part: Slice, languages: Sequence[str], task: Tas
     return frame.with_columns(pl.lit(None, pl.String).alias(name) for name in missing)
 
 
-Counts = dict[str, Counter[str]]
-
-
 def _counted(frame: pl.DataFrame, what: str) -> Counts:
     """Rows by place and reason."""
     found: Counts = {}
@@ -146,21 +143,32 @@ def _counted(frame: pl.DataFrame, what: str) -> Counts:
     return found
 
 
-def _plain(counts: Counts) -> dict[str, dict[str, int]]:
-    return {place: dict(sorted(of_reason.items())) for place, of_reason in sorted(counts.items())}
+def _check_usable(task: Task, frame: pl.DataFrame) -> None:
+    """Refuse rows of a slice that its reader cannot use: any of what is scored, and elsewhere more than 1 %.
 
-
-def _check_answers(task: Task, frame: pl.DataFrame) -> None:
-    """Refuse a source many of whose answers are not in their contexts."""
-    outside = frame.group_by("split", "language", maintain_order=True).agg(
-        share=(pl.col(DROPPED) == NOT_IN_CONTEXT).sum() / pl.len(),
-        first=pl.col("id").filter(pl.col(DROPPED) == NOT_IN_CONTEXT).first(),
-    )
-    for split, language, share, first in outside.iter_rows():
-        if share is not None and share > MOST_NOT_IN_CONTEXT:
+    Rows that the task's labels leave out are left out on purpose. Answers that are not in their contexts are right
+    answers all the same, but a source with many of them is broken.
+    """
+    asked = frame.filter(pl.col("role") != "document") if "role" in frame.columns else frame
+    for (split, language), rows in asked.group_by("split", "language", maintain_order=True):
+        bad = rows.filter(pl.col(DROPPED) != LEFT_OUT)
+        astray = rows.filter((pl.col(DROPPED) == NOT_IN_CONTEXT) | (pl.col(NOTE) == BY_TEXT))
+        where = f"{rows.height:,} rows of {split} in {language!r}"
+        if split == "test" and bad.height:
             raise UserError(
-                f"data of {task.name}: {share:.1%} of the answers of {split} in {language!r} are not in their contexts "
-                f"(the first is that of {first!r}), and at most {MOST_NOT_IN_CONTEXT:.0%} may be; use another revision"
+                f"data of {task.name}: {bad.height:,} of {where} cannot be scored (the first is {bad['id'][0]!r}: "
+                f"{bad[DROPPED][0]}), and what is scored has to be whole; use another revision or leave the language "
+                "out"
+            )
+        if astray.height > MOST_LEFT_OUT * rows.height:
+            raise UserError(
+                f"data of {task.name}: the answers of {astray.height:,} of {where} are not in their contexts (the "
+                f"first is that of {astray['id'][0]!r}), and at most {MOST_LEFT_OUT:.0%} may be; use another revision"
+            )
+        if bad.height > MOST_LEFT_OUT * rows.height:
+            raise UserError(
+                f"data of {task.name}: {bad.height:,} of {where} cannot be used (the first is {bad['id'][0]!r}: "
+                f"{bad[DROPPED][0]}), and at most {MOST_LEFT_OUT:.0%} may be left out; use another revision"
             )
 
 
@@ -173,35 +181,17 @@ def _without_shared(
 ) -> pl.DataFrame:
     """Leave out training rows whose context is evaluated on, and dev rows whose context is scored.
 
-    Contexts of English rows are compared in NFC, without regard to case and white space. A dev split that is itself
-    what English is scored on stays whole. Sentences of tagging are only counted: WikiANN and UD repeat short ones in
-    all their splits, and published results have them in.
+    Contexts of English rows are compared. A dev split that is itself what English is scored on stays whole.
     """
     if frame[CONTEXT].null_count() == frame.height:
         return frame
-    keys = [None if text is None else same_text(text) for text in frame[CONTEXT]]
-    places = list(zip(frame["split"], frame["language"], strict=True))
     # English rows only, so that no other language that is scored changes what is trained on.
-    held = {
-        wanted: {key for key, (split, code) in zip(keys, places, strict=True) if (split, code) == (wanted, ENGLISH)}
-        for wanted in ("dev", "test")
-    }
+    dev, test = (contexts(frame.filter(split=split, language=ENGLISH)) for split in ("dev", "test"))
     origins: dict[str, set[tuple[str, str, str]]] = {"train": set(), "dev": set(), "test": set()}
     for part, split, codes in chosen:
         origins[split] |= {(part.repository, part.configs[code], part.rows) for code in codes}
     same_rows = bool(origins["dev"] & origins["test"])
-    others = {"train": held["dev"] | held["test"], "dev": set() if same_rows else held["test"], "test": set()}
-    found = [key is not None and key in others[split] for key, (split, _) in zip(keys, places, strict=True)]
-    shared = pl.Series(found, dtype=pl.Boolean)
-    counts = notes if task.family == "tagging" else dropped
-    for split, language in frame.filter(shared).select("split", "language").iter_rows():
-        counts.setdefault(f"{split}/{language}", Counter())[SHARED] += 1
-    return frame if task.family == "tagging" else frame.filter(~shared)
-
-
-def same_text(text: str) -> str:
-    """A text as it is compared with others: NFC, white space and case made the same."""
-    return " ".join(unicodedata.normalize("NFC", text).split()).lower()
+    return left_apart(task, frame, {"train": dev | test, "dev": set() if same_rows else test}, dropped, notes)
 
 
 def _check_rows(task: Task, rows: pl.DataFrame, split: str, language: str) -> None:

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from xlift.catalog.task import Slice, Task
 from xlift.errors import UserError
+from xlift.sources.alignment import check_aligned
 from xlift.sources.readers_labelled import tagged_frame
 from xlift.sources.readers_retrieval import retrieval_frame
 from xlift.sources.reading import CONTEXT, DROPPED, Reading, column, numbered
@@ -100,7 +101,7 @@ def lareqa(reading: Reading, part: Slice, languages: Sequence[str], task: Task) 
     `qas`. The repository's columns are id, question, answer_sentence (its number among `sentences`; -1: none), context
     and sentences. As in XTREME's evaluation, the documents are all sentences of every language, whatever is scored; a
     question's right ones are those that hold its answer, in any language, and those of the same paragraph that read the
-    same; and a question whose own answer begins in no sentence is not asked.
+    same. A question whose own answer begins in no sentence cannot be scored.
     """
     folder = reading.folder(part.repository)
     wanted = {code: list(_lareqa_rows(reading, folder, part, code)) for code in sorted(part.configs)}
@@ -172,7 +173,8 @@ def mewslix(reading: Reading, part: Slice, languages: Sequence[str], task: Task)
     entity_id, mention_span}} and `entity`. `wikinews_mentions-{dev,test}.jsonl`: `context` and a list `mentions`.
     `candidate_set_entities.jsonl`: entities {entity_id, description, sentence_spans}. Spans are {start, end}.
     Texts are made as XTREME's third_party/utils_mewslix.py makes them. Train and dev search among their own entities,
-    scored mentions among all candidates.
+    scored mentions among all candidates. What training and evaluation must not share is the sentence that a mention
+    stands in, which is all that is read of its article; entities are shared by design.
     """
     folder = reading.folder(part.repository)
     if part.split in ("train", "dev"):
@@ -183,7 +185,7 @@ def mewslix(reading: Reading, part: Slice, languages: Sequence[str], task: Task)
         ):
             with _form(where):
                 mention = row["contextual_mention"]
-                asked.append(("en", mention["mention"], _mention(where, mention["context"], mention["mention"])))
+                asked.append(_mention(where, "en", mention["context"], mention["mention"]))
                 entities.setdefault(row["entity"]["entity_id"], _description(row["entity"]))
         return _linking(asked, entities, part.split)
     path = reading.file(part.repository, folder, folder / f"wikinews_mentions-{part.rows}.jsonl")
@@ -192,8 +194,7 @@ def mewslix(reading: Reading, part: Slice, languages: Sequence[str], task: Task)
         with _form(where):
             if row["context"]["language"] in languages:
                 asked += [
-                    (row["context"]["language"], mention, _mention(where, row["context"], mention))
-                    for mention in row["mentions"]
+                    _mention(where, row["context"]["language"], row["context"], mention) for mention in row["mentions"]
                 ]
     candidates = reading.file(part.repository, folder, folder / "candidate_set_entities.jsonl")
     entities = {}
@@ -203,28 +204,41 @@ def mewslix(reading: Reading, part: Slice, languages: Sequence[str], task: Task)
     return _linking(asked, entities, "all")
 
 
-def _linking(asked: list[tuple[str, dict[str, Any], str]], entities: dict[str, str], pool: str) -> pl.DataFrame:
-    for _, mention, _ in asked:
-        if mention["entity_id"] not in entities:
+class _Mention(NamedTuple):
+    """A mention of an entity; `text` as it is read, `sentence` as it stands in the article."""
+
+    language: str
+    identifier: str
+    entity: str
+    text: str
+    sentence: str
+
+
+def _linking(asked: list[_Mention], entities: dict[str, str], pool: str) -> pl.DataFrame:
+    for mention in asked:
+        if mention.entity not in entities:
             raise UserError(
-                f"data of mewslix: the entity {mention['entity_id']} of mention {mention['example_id']!r} is not among "
+                f"data of mewslix: the entity {mention.entity} of mention {mention.identifier!r} is not among "
                 "the candidates; put the files of one release together"
             )
     queries = retrieval_frame(
         "query",
-        [mention["example_id"] for _, mention, _ in asked],
-        [text for _, _, text in asked],
+        [mention.identifier for mention in asked],
+        [mention.text for mention in asked],
         [pool] * len(asked),
-        [[mention["entity_id"]] for _, mention, _ in asked],
-    ).with_columns(pl.Series("language", [code for code, _, _ in asked], pl.String))
+        [[mention.entity] for mention in asked],
+    ).with_columns(
+        pl.Series("language", [mention.language for mention in asked], pl.String),
+        pl.Series(CONTEXT, [mention.sentence for mention in asked], pl.String),
+    )
     documents = retrieval_frame(
         "document", list(entities), list(entities.values()), [pool] * len(entities), [[] for _ in entities]
-    ).with_columns(language=pl.lit("en"))
+    ).with_columns(pl.lit("en").alias("language"), pl.lit(None, pl.String).alias(CONTEXT))
     return pl.concat([queries, documents])
 
 
-def _mention(where: str, context: dict[str, Any], mention: dict[str, Any]) -> str:
-    """The mention, and the sentence it is in with the mention between braces."""
+def _mention(where: str, language: str, context: dict[str, Any], mention: dict[str, Any]) -> _Mention:
+    """Read as the mention, and the sentence it is in with the mention between braces."""
     text, span = context["text"], mention["mention_span"]
     start, end = span["start"], span["end"]
     if not text:
@@ -232,10 +246,10 @@ def _mention(where: str, context: dict[str, Any], mention: dict[str, Any]) -> st
     around = [s for s in context["sentence_spans"] if s["start"] <= start and end <= s["end"]]
     if text[start:end] != span["text"] or not around:
         raise UserError(f"{where}: the mention {mention['example_id']!r} is not in a sentence of its text; get it anew")
-    left, right = (
-        re.sub(r"\{(.*?)\}", r"(\1)", half) for half in (text[around[0]["start"] : start], text[end : around[0]["end"]])
-    )
-    return " ".join(f"{span['text']}: {left} {{ {span['text']} }} {right}".split())
+    first, last = around[0]["start"], around[0]["end"]
+    left, right = (re.sub(r"\{(.*?)\}", r"(\1)", half) for half in (text[first:start], text[end:last]))
+    read = " ".join(f"{span['text']}: {left} {{ {span['text']} }} {right}".split())
+    return _Mention(language, mention["example_id"], mention["entity_id"], read, text[first:last])
 
 
 def _description(entity: dict[str, Any]) -> str:
@@ -290,6 +304,8 @@ def bucc(reading: Reading, part: Slice, languages: Sequence[str], task: Task) ->
             gold.setdefault(query, []).append(document)
         if not gold:
             raise UserError(f"{inner / stem}.gold: has no pairs; put BUCC's own file there")
+        pairs = [(queries[query], documents[document]) for query, document in sides["gold"]]
+        check_aligned(f"{inner / stem}.gold", *zip(*pairs, strict=True))
         right = [gold.get(query, []) for query in queries]
         pair = (
             retrieval_frame("query", list(queries), list(queries.values()), [code] * len(queries), right),

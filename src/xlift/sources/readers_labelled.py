@@ -71,9 +71,9 @@ def commonsense_qa(rows: Rows, part: Slice, language: str, task: Task) -> pl.Dat
     for answer, options in zip(labels(rows, part, "answerKey"), column(rows, part, "choices"), strict=True):
         letters = list(options["label"])
         choices.append(list(options["text"]))
-        if answer is not None and answer not in letters:
+        if answer and answer not in letters:
             raise UserError(f"{place(rows)}: the answer {answer!r} is none of its choices; use another revision")
-        found.append(None if answer is None else str(letters.index(answer)))
+        found.append(str(letters.index(answer)) if answer else answer)
     return _choices(prompts, choices, found, prompts)
 
 
@@ -88,7 +88,7 @@ def social_iqa(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFra
     """context, question, answerA to answerC, the right one's number from 1 as text. Prompts as XTREME's."""
     contexts, questions = texts(rows, part, "context"), texts(rows, part, "question")
     prompts = [f"{context} {question}" for context, question in zip(contexts, questions, strict=True)]
-    found = [None if label is None else str(int(label) - 1) for label in labels(rows, part, "label")]
+    found = [str(int(label) - 1) if label else label for label in labels(rows, part, "label")]
     return _choices(prompts, _options(rows, part, "answer", LETTERS[:3]), found, contexts)
 
 
@@ -134,7 +134,7 @@ def tagged(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
     words = column(rows, part, "tokens").to_list()
     tags = [[named(tag, names, part) for tag in sentence] for sentence in column(rows, part, "tags")]
     dropped = [
-        "no words" if not s else "a word without a tag" if None in t else None for s, t in zip(words, tags, strict=True)
+        "no words" if not s else None if all(t) else "a word without a tag" for s, t in zip(words, tags, strict=True)
     ]
     return tagged_frame(numbered(len(words)), words, tags, dropped)
 

@@ -8,9 +8,10 @@ import polars as pl
 
 from xlift.catalog.task import Slice, Task
 from xlift.errors import UserError
+from xlift.sources.alignment import check_aligned
 from xlift.sources.hub import Rows
-from xlift.sources.readers_span import NOT_IN_CONTEXT, locate
-from xlift.sources.reading import CONTEXT, DROPPED, column, frame_of, numbered, place, texts
+from xlift.sources.readers_span import locate
+from xlift.sources.reading import CONTEXT, DROPPED, NOT_IN_CONTEXT, NOWHERE, column, frame_of, numbered, place, texts
 
 GOLD = {"gold": pl.List(pl.String())}
 _END = re.compile(r"""[.!?]["'”’)\]]*\s+(?=["'“‘(\[]*[A-Z0-9])""")
@@ -34,6 +35,7 @@ def tatoeba(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
                 f"{place(rows)}: row {row} has a sentence on one side only, so that its pairs do not align; use "
                 "another revision"
             )
+    check_aligned(place(rows), documents, queries)
     ids = numbered(len(queries))
     return pl.concat(
         [
@@ -55,9 +57,9 @@ def squad_sentences_in_context(rows: Rows, part: Slice, language: str, task: Tas
     gold, dropped = [], []
     for context, stated in zip(contexts, column(rows, part, "answers"), strict=True):
         first = (stated["text"] or [None])[0]
-        start = None if first is None else locate(context, first, stated["answer_start"][0])
+        start = NOWHERE if first is None else locate(context, first, stated["answer_start"][0])
         spans = sentences(context)
-        right = None if start is None else next((context[a:b] for a, b in spans if start < b), None)
+        right = None if start == NOWHERE else next((context[a:b] for a, b in spans if start < b), None)
         for number, (a, b) in enumerate(spans):
             if part.split != "train" or context[a:b] == right:
                 found.setdefault((context[a:b], context), f"{paragraphs[context]:06d}-{number:03d}")

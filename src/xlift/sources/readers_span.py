@@ -1,4 +1,8 @@
-"""Readers of extractive question answering: an answer is located by its text, nearest where it is said to be."""
+"""Readers of extractive question answering: an answer is located by its text, nearest where it is said to be.
+
+Answers are scored by their texts, as in the official scripts: one that is not in its context stays a right answer, with
+`NOWHERE` for its place. Only training needs to know where an answer is.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,22 @@ import polars as pl
 from xlift.catalog.task import Slice, Task
 from xlift.errors import UserError
 from xlift.sources.hub import Rows
-from xlift.sources.reading import CONTEXT, DROPPED, NOTE, column, frame_of, place, texts
+from xlift.sources.reading import (
+    BY_TEXT,
+    CONTEXT,
+    DROPPED,
+    NOT_IN_CONTEXT,
+    NOTE,
+    NOWHERE,
+    column,
+    frame_of,
+    place,
+    texts,
+)
 
-NOT_IN_CONTEXT = "answer not in its context"
 NO_ANSWER = "no answer"
 MOVED = "answer moved to its text's place nearest the stated one"
-SOME_LEFT_OUT = "an alternative answer that is not in the context left out"
+SOME_BY_TEXT = "an alternative answer that is not in the context, scored by its text"
 # TyDi QA's ids begin with the language's name.
 TYDIQA_NAMES = {
     "ar": "arabic",
@@ -30,37 +44,44 @@ TYDIQA_NAMES = {
 }
 
 
-def locate(context: str, answer: str, stated: int) -> int | None:
-    """Where the answer's text begins in the context, nearest to the stated offset (the earlier of equals); or None."""
+def locate(context: str, answer: str, stated: int) -> int:
+    """Where the answer's text begins in the context, nearest to the stated offset (the earlier of equals); `NOWHERE`
+    where it does not."""
     if not answer:
-        return None
+        return NOWHERE
     if stated >= 0 and context.startswith(answer, stated):
         return stated
     before = context.rfind(answer, 0, max(stated, 0) + len(answer))
     after = context.find(answer, max(stated, 0))
     found = [place for place in (before, after) if place >= 0]
-    return min(found, key=lambda place: (abs(place - stated), place)) if found else None
+    return min(found, key=lambda place: (abs(place - stated), place), default=NOWHERE)
 
 
 def squad(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
     """id, context, question, answers {text, answer_start}; no answer where the task has such questions.
 
-    The hub's offsets are off for part of TyDi QA and XQuAD, whose scripts stripped the context and kept the offset. An
-    answer that is nowhere in its context leaves the row without it, and a row without any answer is not used.
+    The hub's offsets are off for part of TyDi QA and XQuAD, whose scripts stripped the context and kept the offset. A
+    training row none of whose answers is in its context is not used; in evaluation it is scored by its texts.
     """
-    contexts = texts(rows, part, "context")
+    contexts, ids = texts(rows, part, "context"), texts(rows, part, "id")
     answers, starts, dropped, notes = [], [], [], []
-    for context, stated in zip(contexts, column(rows, part, "answers"), strict=True):
-        found, problem, note = _located(context, stated["text"] or [], stated["answer_start"] or [])
-        if not stated["text"] and not task.unanswerable:
+    for identifier, context, stated in zip(ids, contexts, column(rows, part, "answers"), strict=True):
+        found, said = (list((stated or {}).get(name) or []) for name in ("text", "answer_start"))
+        if len(found) != len(said):
+            raise UserError(
+                f"{place(rows)}: {identifier!r} has {len(found)} answers and {len(said)} offsets; use another revision"
+            )
+        places = [locate(context, text, start) for text, start in zip(found, said, strict=True)]
+        problem, note = _remarks(found, said, places, part.split == "train")
+        if not task.unanswerable and not found:
             problem = NO_ANSWER
-        answers.append([text for text, _ in found])
-        starts.append([start for _, start in found])
+        answers.append(found)
+        starts.append(places)
         dropped.append(problem)
         notes.append(note)
     return frame_of(
         {
-            "id": texts(rows, part, "id"),
+            "id": ids,
             "context": contexts,
             "question": texts(rows, part, "question"),
             "answers": answers,
@@ -73,16 +94,17 @@ def squad(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
     )
 
 
-def _located(
-    context: str, answers: Sequence[str], stated: Sequence[int]
-) -> tuple[list[tuple[str, int]], str | None, str | None]:
-    """Answers with their places, why there is none, and what was done to them."""
-    places = [locate(context, text, start) for text, start in zip(answers, stated, strict=True)]
-    found = [(text, start) for text, start in zip(answers, places, strict=True) if start is not None]
-    problem = NOT_IN_CONTEXT if answers and not found else None
-    if found and len(found) < len(answers):
-        return found, problem, SOME_LEFT_OUT
-    return found, problem, MOVED if places != list(stated) and found else None
+def _remarks(
+    answers: Sequence[str], stated: Sequence[int], places: Sequence[int], training: bool
+) -> tuple[str | None, str | None]:
+    """Why a question cannot be used, and what was done to its answers."""
+    if not all((text or "").strip() for text in answers):
+        return NO_ANSWER, None
+    if answers and max(places) == NOWHERE:
+        return (NOT_IN_CONTEXT, None) if training else (None, BY_TEXT)
+    if NOWHERE in places:
+        return None, SOME_BY_TEXT
+    return None, MOVED if list(places) != list(stated) else None
 
 
 def tydiqa(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:

@@ -21,7 +21,12 @@ from xlift.sources.hub import Rows, read_split
 
 CONTEXT, DROPPED, NOTE = "_context", "_dropped", "_note"
 NO_LABEL = "no gold label"
+LEFT_OUT = "left out by the task's labels"
+NOT_IN_CONTEXT = "answer not in its context"
+BY_TEXT = "answer not in its context, scored by its text"
 EMPTY_TEXT = "empty text"
+NOWHERE = -1
+"""Where an answer begins that is not in its context: right all the same, but nothing to train on."""
 
 
 @dataclass
@@ -114,15 +119,16 @@ def texts(rows: Rows, part: Slice, name: str) -> list[str]:
 
 
 def labels(rows: Rows, part: Slice, name: str) -> list[str | None]:
-    """A column of labels by their names in the task; None where the repository has no gold label (-1 or nothing)."""
+    """A column of labels by their names in the task; None where the repository has no gold label (-1 or nothing), and
+    empty where the slice's labels leave such rows out."""
     names = rows.class_names.get(part.columns.get(name, name))
     return [named(value, names, part) for value in column(rows, part, name)]
 
 
 def named(value: Any, names: tuple[str, ...] | None, part: Slice) -> str | None:
-    """A label's name in the task."""
+    """A label's name in the task; empty where the slice's labels leave its row out, None where it is no label."""
     if value is None or value in (-1, "", "-1", "-"):
-        return None
+        return part.labels.get(str(value))
     if isinstance(value, int) and names is not None:
         value = names[value]
     return part.labels.get(str(value), str(value))
@@ -135,7 +141,7 @@ def numbered(rows: int) -> list[str]:
 
 def label_notes(found: list[str | None]) -> list[str | None]:
     """Why rows without a label cannot be used."""
-    return [NO_LABEL if label is None else None for label in found]
+    return [NO_LABEL if label is None else None if label else LEFT_OUT for label in found]
 
 
 def text_notes(*columns: list[str]) -> list[str | None]:

@@ -3,7 +3,8 @@
 Every `.parquet` file of the folder holds prepared examples of the task's family, one row an example: `split` (train or
 dev), `language` (ISO 639-1), `id` (unlike all others of its split and language), and the family's own columns as in
 `results/<study>/data/<task>.parquet`. Any language may be trained on, English too. Where a span's answer is, and which
-tags a sentence has, is the translator's affair: the rows are checked as those of every task are.
+tags a sentence has, is the translator's affair: the rows are checked as those of every task are. Training rows whose
+context is in dev, in whatever language, are left out and counted.
 """
 
 from __future__ import annotations
@@ -13,9 +14,47 @@ from pathlib import Path
 
 import polars as pl
 
+from xlift.catalog import CATALOG
 from xlift.catalog.task import Task
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
+from xlift.sources.reading import CONTEXT
+from xlift.sources.sharing import Counts, contexts, left_apart, plain
+
+CONTEXT_COLUMNS = {
+    "classification": "text_a",
+    "multiple_choice": "prompt",
+    "tagging": "tokens",
+    "span": "context",
+    "retrieval": "text",
+}
+"""By family, what training and dev must not share: of paraphrases the pair, as their readers have it, and of retrieval
+the query."""
+
+
+def prepare(folder: Path, task: Task) -> tuple[pl.DataFrame, dict[str, dict[str, dict[str, int]]]]:
+    """The rows of a folder without training rows whose context is in dev; what was left out and what was noted."""
+    rows, dropped, notes = read(folder, task), Counts(), Counts()
+    marked = rows.with_columns(_contexts(rows, task))
+    dev = contexts(marked.filter(pl.col("split") == "dev"))
+    kept = left_apart(task, marked, {"train": dev}, dropped, notes).drop(CONTEXT)
+    if kept.filter(pl.col("split") == "train").is_empty():
+        raise UserError(f"{folder}: every context of train is in dev too; translate other rows for dev")
+    return kept, {"dropped": plain(dropped), "notes": plain(notes)}
+
+
+def _contexts(rows: pl.DataFrame, task: Task) -> pl.Series:
+    """Contexts of rows; null where a column is not as the family has it, which its own check says."""
+    base = CATALOG.get(task.name.partition(".")[0])
+    pairs = base is not None and any(part.reader == "paraphrase" for part in base.slices)
+    names = ("text_a", "text_b") if pairs else (CONTEXT_COLUMNS[task.family],)
+    if any(rows.schema.get(name) not in (pl.String, pl.List(pl.String)) for name in names):
+        return pl.Series(CONTEXT, [None] * rows.height, dtype=pl.String)
+    texts = pl.concat_list(names)
+    joined = (texts.list.sort() if pairs else texts).list.join("\n")
+    if "role" in rows.columns:
+        joined = pl.when(pl.col("role") == "query").then(joined)
+    return rows.select(joined.alias(CONTEXT)).to_series()
 
 
 def read(folder: Path, task: Task) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from xlift.catalog.task import Task
 from xlift.errors import UserError
 from xlift.metrics import floor, no_answer_threshold
+from xlift.sources.reading import NOWHERE
 from xlift.tasks.encoded import IGNORED, SPLITS, Batch, Builder, Encoded
 from xlift.tasks.family import Family, LinearHead, prediction_frame
 from xlift.tasks.windows import windows
@@ -28,6 +29,9 @@ NO_ANSWER = "no_answer"
 
 class Span(Family):
     """Start and end of the answer in the context. A window without the whole answer points at the first token.
+
+    An answer whose `answer_starts` is -1 is right without being in the context: it is scored by its text, and no
+    training row has such answers only.
 
     Where questions may have no answer (`Task.unanswerable`), the score of none is that of the first token, the least
     over the windows, as in BERT's reader of SQuAD 2.0. None is the prediction where it beats the best span by more than
@@ -53,15 +57,20 @@ class Span(Family):
     text_columns = ("context", "question")
 
     def check_values(self, frame: pl.DataFrame, task: Task) -> None:
-        for identifier, context, answers, starts in frame.select(
-            "id", "context", "answers", "answer_starts"
+        for split, identifier, context, answers, starts in frame.select(
+            "split", "id", "context", "answers", "answer_starts"
         ).iter_rows():
             if task.unanswerable and not answers and not starts:
                 continue
             if not answers or len(answers) != len(starts):
                 raise UserError(f"data of {task.name}: example {identifier!r} has no answer or no offset; give both")
+            if split == "train" and max(starts) == NOWHERE:
+                raise UserError(
+                    f"data of {task.name}: no answer of {identifier!r} is in its context, and training needs to know "
+                    "where; drop the example"
+                )
             for answer, start in zip(answers, starts, strict=True):
-                if not answer or context[start : start + len(answer)] != answer:
+                if not answer or (start != NOWHERE and context[start : start + len(answer)] != answer):
                     raise UserError(
                         f"data of {task.name}: the answer {answer!r} of {identifier!r} is not at offset {start} of its "
                         "context; correct the offset"
@@ -81,10 +90,9 @@ class Span(Family):
         encodings = tokenizer.encode_batch(texts)
         for row, encoding in zip(frame.iter_rows(named=True), encodings, strict=True):
             builder.example(row["split"])
-            # A question without an answer has none in any window.
-            answer = (0, 0)
-            if row["answers"]:
-                answer = (row["answer_starts"][0], row["answer_starts"][0] + len(row["answers"][0]))
+            # The first answer that is in the context; a question without one has none in any window.
+            places = zip(row["answer_starts"], row["answers"], strict=True)
+            answer = next(((start, start + len(text)) for start, text in places if start != NOWHERE), (0, 0))
             self._add_windows(
                 builder,
                 encoding,

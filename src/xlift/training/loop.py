@@ -33,10 +33,14 @@ DEV_LOOKS = 10
 
 LOG_ENTRIES = {
     "step": "Optimiser step, from 1.",
-    "loss": "Its loss: the mean over the step's units (examples, words or windows).",
+    "steps": "Steps of the whole run.",
+    "loss": "The step's loss: the mean over its units (examples, words or windows).",
     "gradient_norm": "Norm of its gradient before clipping.",
-    "learning_rate": "Its learning rate.",
+    "lr": "Its learning rate.",
     "tokens": "Tokens without padding since the run's first step.",
+    "tokens_per_s": "Tokens a second, the mean over at most the last 100 steps.",
+    "seconds": "Seconds in the training loop since the run's first step.",
+    "seconds_left": "Seconds that are left at that speed.",
     "task": "Task of the step, of a mixture or of stages.",
 }
 """A line of log.jsonl; `task` is only in that of a run of several."""
