@@ -17,7 +17,7 @@ from xlift.analysis import analysis_plan, analysis_settings
 from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerprint, sha256_of, text_fingerprint
 from xlift.budgets import share_of_steps
 from xlift.catalog.made import translated_name
-from xlift.catalog.task import EXTRA_TARGET, MAIN, SHUFFLED_LABELS, TRANSLATED
+from xlift.catalog.task import ANSWERS_KEPT, EXTRA_TARGET, MAIN, SHUFFLED_LABELS, TRANSLATED
 from xlift.example_sets import STAGE_VERSIONS, ExampleSets, Specification
 from xlift.runs import Cell, Intermediate, shares_data
 from xlift.settings import PackagedEncoder
@@ -90,6 +90,8 @@ class Grid(ExampleSets):
             "threads": self.study.training.threads,
             **self._declared(cell.target, self._data_languages(cell.target)),
         }
+        if self.study.catalog[cell.target].family == "span":
+            facts["answers_kept"] = ANSWERS_KEPT
         if self.study.catalog[cell.target].family == "retrieval" and not self.study.catalog[cell.target].trained:
             facts["sentence"] = self.study.encoder.sentence
         return facts

@@ -81,13 +81,14 @@ def test_rows_are_complete_and_sorted(family, tiny_encoder, compute):
         if family == "retrieval":
             expected = expected.filter(role="query")
         assert found.select("language", "id").rows() == sorted(expected.select("language", "id").rows())
-        further = {"rank": pl.Int64, "pool_size": pl.Int64} if family == "retrieval" else {}
+        answers = pl.List(pl.Struct({"text": pl.String, "score": pl.Float64}))
+        further = {"retrieval": {"rank": pl.Int64, "pool_size": pl.Int64}, "span": {"n_best": answers}}
         assert found.schema == {
             "language": pl.String,
             "id": pl.String,
             "prediction": pl.List(pl.String),
             "gold": pl.List(pl.String),
-            **further,
+            **further.get(family, {}),
         }
         assert not sum(found.null_count().row(0))
     rows = frame.filter(split="train")

@@ -27,6 +27,9 @@ MIXTURE = "mixture"
 LABELLED_FAMILIES = ("classification", "multiple_choice", "tagging", "span")
 """Families whose training examples have labels that can be permuted among them."""
 
+ANSWERS_KEPT = 5
+"""Best answers that predictions keep of a question (span)."""
+
 # Version of what a source's reader makes out of the same raw data; raise it when prepared rows change.
 READER_VERSIONS: Mapping[str, int] = {"cldr": 1, "folder": 1, "hub": 1, "translated": 1}
 # The installed package whose version pins a source's raw data, where one does.
