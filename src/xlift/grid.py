@@ -66,11 +66,11 @@ class Grid(ExampleSets):
         steps = sum(by_stage)
         specification = self._training("target", cell.target, run)
         specification["parent"] = self.stamp("intermediate", run).fingerprint if run.is_run else None
-        specification["recipe"] = self._recipe_facts(cell.target, steps)
-        specification["schedule"] = self._decaying(cell.target, steps)
         specification["draw"] = _draw("target", cell.target, run)
         if self.study.catalog[cell.target].stages:
-            specification |= self._in_stages(cell.target, by_stage)
+            return specification | self._in_stages(cell.target, by_stage)
+        specification["recipe"] = self._recipe_facts(cell.target, steps)
+        specification["schedule"] = self._decaying(cell.target, steps)
         return specification
 
     def prediction_specification(self, cell: Cell) -> Specification:
@@ -90,9 +90,10 @@ class Grid(ExampleSets):
             "threads": self.study.training.threads,
             **self._declared(cell.target, self._data_languages(cell.target)),
         }
-        if self.study.catalog[cell.target].family == "span":
+        entry = self.study.catalog[cell.target]
+        if entry.family == "span":
             facts["answers_kept"] = ANSWERS_KEPT
-        if self.study.catalog[cell.target].family == "retrieval" and not self.study.catalog[cell.target].trained:
+        if entry.family == "retrieval" and entry.direct:
             facts["sentence"] = self.study.encoder.sentence
         return facts
 
