@@ -1,6 +1,6 @@
 """A second evaluator of XTREME's file layout, written from its description; it shares no code with xlift's metrics.
 
-As the public one: files are `<folder>/<task>/test-<language>.<tsv or json>`, scores are points, printed with two
+As the public one: files are `<folder>/<task>/test-<language>.<tsv, json or jsonl>`, scores are points, printed with two
 decimals. Sequence labelling is seqeval's, SQuAD's and MLQA's answers are compared as their scripts say.
 """
 
@@ -35,15 +35,29 @@ def evaluate(task: str, predictions: Path, labels: Path, language: str) -> dict[
     """Scores of one language's two files by the evaluator's names of them."""
     if task in QUESTIONS:
         return questions(task, json.loads(predictions.read_text()), json.loads(labels.read_text())["data"], language)
+    if task == "mewslix":
+        return {"map@20": reciprocal_ranks(json.loads(predictions.read_text()), json.loads(labels.read_text()))}
     if task in TAGGED:
         return {"f1": 100 * f1_score(sentences(labels), sentences(predictions))}
     found, right = ([line.strip() for line in path.read_text().splitlines()] for path in (predictions, labels))
+    if task == "xcopa":
+        found, right = ([json.loads(line)["label"] for line in lines] for lines in (found, right))
+        assert all(isinstance(label, int) for label in (*found, *right))
     if task == "bucc2018":
         shared = len(set(found) & set(right))
         precision, recall = shared / max(1, len(set(found))), shared / len(set(right))
         return {"f1": 100 * 2 * precision * recall / (precision + recall) if shared else 0.0}
     assert len(found) == len(right)
     return {"accuracy": 100 * accuracy_score(right, found)}
+
+
+def reciprocal_ranks(rankings: dict[str, list[str]], rights: dict[str, list[str]]) -> float:
+    """Mean over the labelled queries of 1 / rank of the only right document; 0 where it is not among the first 20."""
+    total = 0.0
+    for query, (right,) in rights.items():
+        best = rankings.get(query, [])[:20]
+        total += 1 / (best.index(right) + 1) if right in best else 0.0
+    return 100 * total / len(rights)
 
 
 def sentences(path: Path) -> list[list[str]]:

@@ -75,8 +75,8 @@ class ExampleSets(Layout):
             "data": fingerprint(self.data_specification(task)),
             "encoder": self._encoder_fingerprint,
             "max_length": length,
-            "stride": self.recipes[task].stride if entry.trained else 0,
-            "train_examples": train_examples(self.study, entry) if entry.trained else None,
+            "stride": 0 if entry.direct else self.recipes[task].stride,
+            "train_examples": None if entry.direct else train_examples(self.study, entry),
             **self._declared(task, self._data_languages(task)),
             **self._retrieval_texts(entry),
         }

@@ -1,7 +1,7 @@
 """Predictions and labels as the files that XTREME's public evaluation reads, so that anyone can score them again.
 
-The layout is that of google-research/xtreme, `evaluate.py` and `mock_test_data` (read at commits 09182488 and
-522434d1): `predictions/<task>/test-<language>.tsv`, or `.json` for question answering, and `labels/` likewise.
+The layout is that of google-research/xtreme, `evaluate.py` and `mock_test_data` at commit da430dd0, which evaluates
+XTREME and XTREME-R: `predictions/<task>/test-<language>.tsv`, `.json` or `.jsonl`, and `labels/` likewise.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ def _labels(rows: pl.DataFrame, pools: Pools) -> Files:
     return _lines(row[0] for row in rows["prediction"]), _lines(row[0] for row in rows["gold"])
 
 
+def _choices(rows: pl.DataFrame, pools: Pools) -> Files:
+    """A JSON object a line, with the number of the choice from 0."""
+    predictions, golds = (_lines(json.dumps({"label": int(row[0])}) for row in rows[side]) for side in _SIDES)
+    return predictions, golds
+
+
 def _tags(rows: pl.DataFrame, pools: Pools) -> Files:
     """One tag a line, an empty line between sentences."""
     sides = ("\n\n".join("\n".join(tags) for tags in rows[side]) + "\n" for side in ("prediction", "gold"))
@@ -62,11 +68,22 @@ def _question(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _places(rows: pl.DataFrame, pools: Pools) -> Files:
     """For each query the best document's place in its pool, from 0, one a line."""
-    if rows["gold"].list.len().ne(1).any():
-        raise UserError("a query has several right documents, and XTREME's layout has one a line: score it with xlift")
+    _check_single(rows)
     found = ([pools[pool][row[0]] for pool, row in rows.select("pool", side).iter_rows()] for side in _SIDES)
     predictions, golds = (_lines(map(str, places)) for places in found)
     return predictions, golds
+
+
+def _rankings(rows: pl.DataFrame, pools: Pools) -> Files:
+    """JSON objects from id to the best documents, and to a list of the right one."""
+    _check_single(rows)
+    predictions, golds = (_json(dict(rows.select("id", side).iter_rows())) for side in _SIDES)
+    return predictions, golds
+
+
+def _check_single(rows: pl.DataFrame) -> None:
+    if rows["gold"].list.len().ne(1).any():
+        raise UserError("a query has several right documents, and XTREME's layout has one of each: score it with xlift")
 
 
 def _pairs(rows: pl.DataFrame, pools: Pools) -> Files:
@@ -83,7 +100,7 @@ def _pairs(rows: pl.DataFrame, pools: Pools) -> Files:
 @dataclass(frozen=True)
 class Layout:
     """How a target is laid out: XTREME's name of the task, the ending of its files, what makes a language's two files,
-    and xlift's metrics that its evaluator prints; `apart`: a folder of its own, where two targets have one name."""
+    and xlift's metrics that its evaluator prints; `apart`: a folder of its own, where it cannot lie beside others."""
 
     task: str
     ending: str
@@ -94,6 +111,8 @@ class Layout:
 
 LAYOUTS: Mapping[str, Layout] = {
     "bucc2018": Layout("bucc2018", "tsv", _pairs, ("bitext_f1",)),
+    # The evaluator has no overall number for mewslix, and stops where it wants one for it and tatoeba.
+    "mewslix": Layout("mewslix", "json", _rankings, ("map_at_20",), apart="mewslix"),
     "mlqa": Layout("mlqa", "json", _answers, ("mlqa_f1", "mlqa_em")),
     "panx": Layout("panx", "tsv", _tags, ("span_f1",)),
     "pawsx": Layout("pawsx", "tsv", _labels, ("accuracy",)),
@@ -101,6 +120,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "tatoeba_squad": Layout("tatoeba", "tsv", _places, ("accuracy_at_1",), apart="tatoeba_squad"),
     "tydiqa": Layout("tydiqa", "json", _answers, ("squad_f1", "squad_em")),
     "udpos": Layout("udpos", "tsv", _tags, ("xtreme_f1",)),
+    "xcopa": Layout("xcopa", "jsonl", _choices, ("accuracy",)),
     "xnli": Layout("xnli", "tsv", _labels, ("accuracy",)),
     "xquad": Layout("xquad", "json", _answers, ("squad_f1", "squad_em")),
 }

@@ -17,7 +17,7 @@ from xlift.analysis import analysis_plan, analysis_settings
 from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerprint, sha256_of, text_fingerprint
 from xlift.budgets import share_of_steps
 from xlift.catalog.made import translated_name
-from xlift.catalog.task import EXTRA_TARGET, MAIN, SHUFFLED_LABELS, TRANSLATED
+from xlift.catalog.task import ANSWERS_KEPT, EXTRA_TARGET, MAIN, SHUFFLED_LABELS, TRANSLATED
 from xlift.example_sets import STAGE_VERSIONS, ExampleSets, Specification
 from xlift.runs import Cell, Intermediate, shares_data
 from xlift.settings import PackagedEncoder
@@ -68,11 +68,11 @@ class Grid(ExampleSets):
         steps = sum(by_stage)
         specification = self._training("target", cell.target, run)
         specification["parent"] = self.stamp("intermediate", run).fingerprint if run.is_run else None
-        specification["recipe"] = self._recipe_facts(cell.target, steps)
-        specification["schedule"] = self._decaying(cell.target, steps)
         specification["draw"] = _draw("target", cell.target, run)
         if self.study.catalog[cell.target].stages:
-            specification |= self._in_stages(cell.target, by_stage)
+            return specification | self._in_stages(cell.target, by_stage)
+        specification["recipe"] = self._recipe_facts(cell.target, steps)
+        specification["schedule"] = self._decaying(cell.target, steps)
         return specification
 
     def prediction_specification(self, cell: Cell) -> Specification:
@@ -92,7 +92,10 @@ class Grid(ExampleSets):
             "threads": self.study.training.threads,
             **self._declared(cell.target, self._data_languages(cell.target)),
         }
-        if self.study.catalog[cell.target].family == "retrieval" and not self.study.catalog[cell.target].trained:
+        entry = self.study.catalog[cell.target]
+        if entry.family == "span":
+            facts["answers_kept"] = ANSWERS_KEPT
+        if entry.family == "retrieval" and entry.direct:
             facts["sentence"] = self.study.encoder.sentence
         return facts
 

@@ -100,7 +100,7 @@ def predict_cell(
     layer = family.layer(task, encoder.layers, specification.get("sentence", False))
     if weights is not None:
         merge_trained(encoder, weights[0], trainable)
-        if task.trained:
+        if not task.direct:
             head.load_state_dict(weights[1])
     frame = pl.read_parquet(data)
     started = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from xlift.budgets import (
@@ -136,11 +136,9 @@ def cells(
 
 
 def resolved_recipe(study: Study, task: Task) -> Recipe:
-    """The task's recipe with the study's departures from it; of a task in stages without its own, the last one's."""
-    if task.recipe is None and task.stages:
-        task = replace(study.catalog[task.stages[-1]], name=task.name)
+    """The task's recipe with the study's departures from it."""
     if task.recipe is None:
-        raise ValueError(f"{task.name} is never trained")
+        raise ValueError(f"{task.name} has no training examples of its own")
     change = study.recipes.get(task.name)
     values = asdict(task.recipe)
     if change is not None:
@@ -179,7 +177,7 @@ class Layout:
         self.recipes = {
             task: resolved_recipe(study, study.catalog[task])
             for task in study.used
-            if study.catalog[task].trained and not study.catalog[task].parts
+            if study.catalog[task].recipe is not None
         }
         if study.mixed:
             self.recipes[MIXTURE] = mixture_recipe(
@@ -236,12 +234,14 @@ class Layout:
                     check_batch(self.recipes[task].batch_size, examples, f"{file}: recipes.{task}", part)
 
     def _check_stages(self, file: str) -> None:
-        """Stages share a head, so they have to be of one family and labels."""
+        """Stages share a head, with each other and with a target that has a recipe: of one family and labels."""
         catalog = self.study.catalog
         for target in sorted(self.study.targets):
-            for stage in catalog[target].stages:
+            stages = catalog[target].stages
+            shared = catalog[stages[-1] if stages and catalog[target].direct else target]
+            for stage in stages:
                 for field in ("family", "labels"):
-                    if getattr(catalog[stage], field) != getattr(catalog[target], field):
+                    if getattr(catalog[stage], field) != getattr(shared, field):
                         raise UserError(
                             f"{file}: targets: {target} is trained on {stage} first, which has another {field}; one "
                             "head cannot learn both: correct the stages"
@@ -392,7 +392,7 @@ class Layout:
     def target_length(self, target: str) -> int:
         """Longest sequence of a target task, in tokens."""
         task = self.study.catalog[target]
-        return self.recipes[target].max_length if task.trained else task.max_length
+        return task.max_length if task.direct else self.recipes[target].max_length
 
     def scored_languages(self, target: str) -> list[str]:
         """Languages a target's scores have; English cannot be searched in English names of the same things."""

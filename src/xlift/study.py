@@ -230,12 +230,13 @@ class Study(Block):
             if task not in self.used:
                 raise ValueError(f"recipes.{task}: {task!r} is not in this study; its tasks are {', '.join(self.used)}")
             stages = self.catalog[task].stages
-            if stages and change.model_dump(exclude_none=True).keys() - {"max_length"}:
+            direct = self.catalog[task].direct
+            if stages and (direct or change.model_dump(exclude_none=True).keys() - {"max_length"}):
+                own = "" if direct else " (only its max_length is its own)"
                 raise ValueError(
-                    f"recipes.{task}: is trained in stages, {', then '.join(stages)}; set recipes of these (only its "
-                    "max_length is its own)"
+                    f"recipes.{task}: is trained in stages, {', then '.join(stages)}; set recipes of these{own}"
                 )
-            if not self.catalog[task].trained:
+            if direct:
                 raise ValueError(
                     f"recipes.{task}: {task!r} is evaluated without training, so it has no recipe; remove it"
                 )

@@ -91,7 +91,7 @@ def _of(catalog: Mapping[str, Task], role: str | None) -> list[Task]:
 
 
 def _cells(task: Task, languages: str) -> tuple[str, ...]:
-    examples = "-" if not task.trained else "unknown" if task.train_examples is None else f"{task.train_examples:,}"
+    examples = "-" if task.direct else "unknown" if task.train_examples is None else f"{task.train_examples:,}"
     return (
         task.name,
         task.family,
@@ -105,7 +105,8 @@ def _cells(task: Task, languages: str) -> tuple[str, ...]:
 
 def _amount(recipe: Recipe | None, task: Task) -> str:
     if recipe is None:
-        return f"no training, {task.max_length} tokens"
+        told = f"that of {', then '.join(task.stages)}" if task.stages else "no training"
+        return f"{told}, {task.max_length} tokens"
     return f"{recipe.steps:,} x {recipe.batch_size}, {recipe.max_length} tokens"
 
 
@@ -130,7 +131,8 @@ def _section(task: Task, catalog: Mapping[str, Task]) -> Iterator[str]:
     if task.choices:
         yield f"- Choices: {task.choices}."
     yield f"- Metrics: {', '.join(task.metrics)}."
-    for name, names in (("Trained together, a head each", task.parts), ("Trained in turn, one head", task.stages)):
+    in_turn = "Trained first, without their head" if task.direct else "Trained in turn, one head"
+    for name, names in (("Trained together, a head each", task.parts), (in_turn, task.stages)):
         if names:
             yield f"- {name}: {', '.join(names)}."
     yield f"- Source: {_source(task)}."

@@ -67,6 +67,7 @@ RECIPES = {
     "udpos": (10, 21_253, 32, 2e-5, 2e-5, 128, 32, 0.0),
     "panx": (10, 20_000, 32, 2e-5, 2e-5, 128, 32, 0.0),
     "xquad": (3, 87_599, 32, 3e-5, 3e-5, 384, 128, 0.0609),
+    "squad": (3, 87_599, 32, 3e-5, 3e-5, 384, 128, 0.0609),
     "mlqa": (3, 87_599, 32, 3e-5, 3e-5, 384, 128, 0.0609),
     "tydiqa": (3, 3_696, 32, 3e-5, 3e-5, 384, 128, None),
     "lareqa": (3, 87_599, 16, 2e-5, 2e-5, 96, 0, 0.0),
@@ -76,10 +77,10 @@ RECIPES = {
 
 
 def test_every_task_of_the_protocol_is_there():
-    assert set(REAL) == {*INTERMEDIATE, *TARGETS, "social_iqa", "copa"}
+    assert set(REAL) == {*INTERMEDIATE, *TARGETS, "social_iqa", "copa", "squad"}
     assert set(names("intermediate")) & set(REAL) == set(INTERMEDIATE)
     assert set(names("target")) & set(REAL) == set(TARGETS)
-    assert names("stage") == ["copa", "social_iqa"]
+    assert names("stage") == ["copa", "social_iqa", "squad"]
 
 
 @pytest.mark.parametrize("name", sorted(INTERMEDIATE))
@@ -118,7 +119,10 @@ def test_a_task_holds_together(task: Task):
     splits = {part.split for part in task.slices}
     assert {part.reader for part in task.slices} <= {*READERS, *FOLDER_READERS}
     assert all((part.reader in FOLDER_READERS) == part.in_folder for part in task.slices)
-    assert task.trained == ("train" in splits)
+    assert task.direct == ("train" not in splits)
+    assert task.trained == ("train" in splits or bool(task.stages))
+    # Every other family's predictions come out of a head, which has to be trained.
+    assert task.family == "retrieval" or not task.direct
     scored = {code for part in task.slices if part.split == "test" for code in part.configs}
     assert scored == (set(task.languages) if "target" in task.roles else set())
     for part in task.slices:
@@ -132,6 +136,18 @@ def test_a_task_holds_together(task: Task):
     assert bool(task.choices) == (task.family == "multiple_choice")
     assert len(set(task.labels)) == len(task.labels)
     assert all(stage in CATALOG and "stage" in CATALOG[stage].roles for stage in task.stages)
+
+
+def test_tatoeba_after_squad_is_the_direct_search_after_xquads_training():
+    """XTREME-R's protocol: no dual encoder, no recipe of its own."""
+    direct, after, squad, xquad = (CATALOG[name] for name in ("tatoeba_direct", "tatoeba_squad", "squad", "xquad"))
+    for field in ("family", "languages", "metrics", "slices", "max_length", "cross_lingual_only", "test_examples"):
+        assert getattr(after, field) == getattr(direct, field)
+    assert (direct.stages, after.stages, after.recipe) == ((), ("squad",), None)
+    assert (direct.trained, after.trained, direct.direct, after.direct) == (False, True, True, True)
+    assert (squad.family, squad.metrics, squad.recipe) == ("span", xquad.metrics, xquad.recipe)
+    assert squad.slices == tuple(part for part in xquad.slices if part.split in ("train", "dev"))
+    assert squad.trained_on == after.trained_on == {"squad_v1"}
 
 
 @pytest.mark.parametrize("task", CATALOG.values(), ids=lambda task: task.name)

@@ -27,6 +27,7 @@ NAMES = {
     "accuracy": "accuracy",
     "accuracy_at_1": "accuracy",
     "bitext_f1": "f1",
+    "map_at_20": "map@20",
     "mlqa_em": "exact_match",
     "mlqa_f1": "f1",
     "span_f1": "f1",
@@ -72,6 +73,10 @@ def made_up(target: str, language: str, draw: random.Random, count: int = 60) ->
         gold = [[draw.choice(labels)] for _ in ids]
         predicted = [[draw.choice(labels)] if draw.random() < 0.5 else right for right in gold]
         examples = table({**common, "text_a": ids, "label": [right[0] for right in gold]})
+    elif target == "xcopa":
+        gold = [[draw.choice("01")] for _ in ids]
+        predicted = [[draw.choice("01")] if draw.random() < 0.5 else right for right in gold]
+        examples = table({**common, "prompt": ids, "label": [right[0] for right in gold]})
     elif target in ("udpos", "panx"):
         tags = UPOS if target == "udpos" else IOB2
         gold = [[draw.choice(tags) for _ in range(draw.randrange(1, 9))] for _ in ids]
@@ -95,6 +100,11 @@ def made_up(target: str, language: str, draw: random.Random, count: int = 60) ->
         if target == "bucc2018":
             gold = [right if draw.random() < 0.7 else [] for right in gold]
             predicted = [found if draw.random() < 0.8 else [] for found in predicted]
+        if target == "mewslix":  # twenty of sixty documents: the right one among the first eight, at any rank, or not
+            predicted = [draw.sample(documents, 20) for _ in ids]
+            for ranking, (right,) in zip(predicted, gold, strict=True):
+                if right not in ranking and draw.random() < 0.6:
+                    ranking[draw.randrange(8)] = right
         pool = [language] * count
         queries = table({**common, "role": ["query"] * count, "pool": pool, "gold": gold})
         rest = {**common, "id": documents, "role": ["document"] * count, "pool": pool, "gold": [[]] * count}
@@ -171,6 +181,30 @@ def test_files_by_hand(tmp_path):
     ]
     squad = json.loads(written(tmp_path, "labels", "xquad", "test-sw.json"))
     assert squad["data"][0]["paragraphs"] == [{"context": "k", "qas": questions}]
+
+
+def test_choices_by_hand(tmp_path):
+    keys = {"split": ["test", "test"], "language": ["qu", "qu"], "id": ["b", "a"]}
+    found = table({"language": ["qu", "qu"], "id": ["a", "b"], "prediction": [["1"], ["0"]], "gold": [["1"], ["1"]]})
+    export_predictions(LAYOUTS["xcopa"], found, table({**keys, "label": ["1", "1"]}), tmp_path, {})
+    assert written(tmp_path, "predictions", "xcopa", "test-qu.jsonl") == '{"label": 0}\n{"label": 1}\n'
+    assert written(tmp_path, "labels", "xcopa", "test-qu.jsonl") == '{"label": 1}\n{"label": 1}\n'
+
+
+def test_rankings_by_hand(tmp_path):
+    """Ranks 2 and, beyond the twenty, none: the mean of 1/2 and 0."""
+    rows = table({"id": ["m2", "m1"], "prediction": [["Q3", "Q7"], ["Q7", "Q3"]], "gold": [["Q7"], ["Q1"]]})
+    predictions, labels = map(json.loads, LAYOUTS["mewslix"].files(rows, {}))
+    assert predictions == {"m2": ["Q3", "Q7"], "m1": ["Q7", "Q3"]}
+    assert labels == {"m2": ["Q7"], "m1": ["Q1"]}
+    paths = tmp_path / "predictions.json", tmp_path / "labels.json"
+    for path, facts in zip(paths, (predictions, labels), strict=True):
+        path.write_text(json.dumps(facts))
+    assert evaluate("mewslix", *paths, "ta") == {"map@20": 25.0}
+    assert layout_of("mewslix").apart == "mewslix"
+    several = rows.with_columns(gold=pl.concat_list("gold", "prediction"))
+    with pytest.raises(UserError, match="a query has several right documents"):
+        LAYOUTS["mewslix"].files(several, {})
 
 
 def test_pairs_by_hand():

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from xlift import example_sets
+from xlift import grid as grid_module
 from xlift.artifacts import canonical_json, fingerprint
 from xlift.catalog import CATALOG
+from xlift.catalog.task import ANSWERS_KEPT
 from xlift.errors import UserError
 from xlift.example_sets import STAGE_VERSIONS, source_version
 from xlift.grid import (
@@ -280,6 +282,17 @@ def test_a_stages_version_repeats_it_and_what_follows(stage, expected, monkeypat
     monkeypatch.setitem(STAGE_VERSIONS, stage, STAGE_VERSIONS[stage] + 1)
     after = everything(make())
     assert kinds({name for name in before if before[name] != after[name]}) == expected
+
+
+def test_how_many_answers_are_kept_repeats_the_predictions_of_questions_alone(monkeypatch):
+    settings = {"targets": ["tydiqa", "cldr_kind"], "languages": ["sw"]}
+    before = everything(make(**settings))
+    monkeypatch.setattr(grid_module, "ANSWERS_KEPT", ANSWERS_KEPT + 1)
+    after = everything(make(**settings))
+    repeated = {name for name in before if before[name] != after[name]}
+    # 2 tasks x 3 budgets x 3 seeds and 3 baselines, each predicted and scored.
+    assert len(repeated) == 2 * 21
+    assert {tuple(name.split()[:2]) for name in repeated} == {("predict", "tydiqa"), ("score", "tydiqa")}
 
 
 def test_a_new_reader_or_babel_repeats_the_data(monkeypatch):

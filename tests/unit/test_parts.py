@@ -10,6 +10,7 @@ import pytest
 from test_grid import everything, kinds
 
 from xlift.catalog import CATALOG, task_of
+from xlift.catalog.declared import declared, task_from
 from xlift.catalog.task import Recipe
 from xlift.errors import UserError
 from xlift.example_sets import source_version
@@ -218,7 +219,7 @@ def staged(monkeypatch):
     first = Recipe(steps=10, batch_size=8, learning_rate={"lora": 0.5, "full": 0.1}, max_length=48)
     for name, recipe in (("kind_a", first), ("kind_b", kind.recipe)):
         monkeypatch.setitem(CATALOG, name, replace(kind, name=name, roles=("stage",), languages=("en",), recipe=recipe))
-    parts = {"stages": ("kind_a", "kind_b"), "recipe": None, "training_data": ("kind_a", "kind_b")}
+    parts = {"stages": ("kind_a", "kind_b"), "training_data": ("kind_a", "kind_b")}
     monkeypatch.setitem(CATALOG, "staged", replace(kind, name="staged", train_examples=None, **parts))
     return {"targets": ["staged"], "intermediates": ["cldr_pairs"]}
 
@@ -262,6 +263,74 @@ def test_stages_that_make_no_sense_are_one_sentence(staged, monkeypatch):
         UserError, match=r"staged is trained on kind_a first, which has another labels; one head cannot"
     ):
         make(**staged)
+
+
+# --- Stages of another family, whose head is not read ---
+
+
+@pytest.fixture
+def searched(monkeypatch):
+    """A search with the encoder that question answering leaves."""
+    stage = replace(CATALOG["cldr_qa"], name="qa", roles=("stage",), training_data=("cldr_qa",))
+    monkeypatch.setitem(CATALOG, "qa", stage)
+    direct = CATALOG["cldr_retrieval"]
+    after = replace(direct, name="after_qa", stages=("qa",), training_data=("cldr_qa",))
+    monkeypatch.setitem(CATALOG, "after_qa", after)
+    return {"targets": ["after_qa", "cldr_retrieval"], "intermediates": ["cldr_pairs", "cldr_qa"], "seeds": [1]}
+
+
+def test_a_search_after_a_stage_is_trained_as_the_stage_and_read_as_a_direct_one(searched):
+    grid = make(**searched, controls=["extra_target"])
+    assert grid.tasks == ["after_qa", "cldr_pairs", "cldr_qa", "cldr_retrieval", "qa"]
+    assert (grid.lengths["qa"], grid.lengths["after_qa"]) == ([128], [64])
+    # 1 baseline, 2 tasks at 2 budgets, and as many with the steps spent on the target instead.
+    assert [cell.target for cell in grid.target_runs()] == ["after_qa"] * 9
+    for cell in grid.target_runs():
+        extra = cell.intermediate.budget.steps if cell.intermediate.control == "extra_target" else 0
+        found = grid.target_specification(cell)
+        (stage,) = found["stages"]
+        assert stage["task"] == "qa"
+        expected = {"batch_size": 16, "learning_rate": 3e-3, "max_length": 128, "stride": 32, "steps": 16 + extra}
+        assert stage["recipe"] == expected
+        assert found["recipe"] == {**expected, "max_length": 64}
+        predicted, direct = (
+            grid.prediction_specification(replace(cell, target=target)) for target in ("after_qa", "cldr_retrieval")
+        )
+        assert predicted["sentence"] is direct["sentence"] is True
+        assert predicted["weights"] == grid.stamp("target", cell).fingerprint
+        assert grid.score_specification(cell)["shared_data"] == (cell.intermediate.task == "cldr_qa")
+    after, direct = (grid.encode_specification(task, 64) for task in ("after_qa", "cldr_retrieval"))
+    facts = ("max_length", "stride", "train_examples", "prefixes", "document_length")
+    assert [after[name] for name in facts] == [direct[name] for name in facts]
+    assert grid.encode_specification("qa", 128)["train_examples"] == 6000
+
+
+def test_recipes_of_a_search_after_a_stage_are_the_stages(searched):
+    for own in ({"steps": 5}, {"max_length": 32}):
+        with pytest.raises(UserError, match=r"recipes.after_qa: is trained in stages, qa; set recipes of these$"):
+            make(**searched, recipes={"after_qa": own})
+    assert make(**searched, recipes={"qa": {"steps": 5}}).target_steps("after_qa", 0) == [5]
+    with pytest.raises(UserError, match=r"recipes.cldr_retrieval: .* is evaluated without training"):
+        make(**searched, recipes={"cldr_retrieval": {"steps": 5}})
+
+
+def test_stages_share_their_head_with_one_another(searched, monkeypatch):
+    monkeypatch.setitem(CATALOG, "after_qa", replace(CATALOG["after_qa"], stages=("cldr_pairs", "qa")))
+    with pytest.raises(UserError, match=r"after_qa is trained on cldr_pairs first, which has another family"):
+        make(**searched)
+    # With a recipe of its own it shares that head, too.
+    trained = replace(CATALOG["after_qa"], stages=("qa",), recipe=CATALOG["cldr_kind"].recipe)
+    monkeypatch.setitem(CATALOG, "after_qa", trained)
+    with pytest.raises(UserError, match=r"after_qa is trained on qa first, which has another family"):
+        make(**searched)
+
+
+def test_a_search_after_a_stage_of_ones_own(searched):
+    """A task of a study's own that starts from such a one is told to its jobs as it is."""
+    for name in ("after_qa", "cldr_retrieval", "xcopa"):
+        task = CATALOG[name]
+        back = task_from(declared(task, ["de", "en"]))
+        assert (back.direct, back.trained, back.stages) == (task.direct, task.trained, task.stages)
 
 
 # --- Plans ---

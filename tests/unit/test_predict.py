@@ -81,13 +81,14 @@ def test_rows_are_complete_and_sorted(family, tiny_encoder, compute):
         if family == "retrieval":
             expected = expected.filter(role="query")
         assert found.select("language", "id").rows() == sorted(expected.select("language", "id").rows())
-        further = {"rank": pl.Int64, "pool_size": pl.Int64} if family == "retrieval" else {}
+        answers = pl.List(pl.Struct({"text": pl.String, "score": pl.Float64}))
+        further = {"retrieval": {"rank": pl.Int64, "pool_size": pl.Int64}, "span": {"n_best": answers}}
         assert found.schema == {
             "language": pl.String,
             "id": pl.String,
             "prediction": pl.List(pl.String),
             "gold": pl.List(pl.String),
-            **further,
+            **further.get(family, {}),
         }
         assert not sum(found.null_count().row(0))
     rows = frame.filter(split="train")
@@ -164,6 +165,23 @@ def test_direct_retrieval_reads_the_layer_of_its_encoder(tiny_encoder, compute, 
     states = mean_pooled(encoder(batch.tokens, batch.mask, batch.types, layer=1), batch.mask)
     outputs = forward(encoder, head, FAMILIES["retrieval"], encoded, rows, compute, 1)
     torch.testing.assert_close(torch.stack(outputs), states)
+
+
+def test_a_search_after_stages_reads_the_encoder_they_leave_and_no_head(tiny_encoder, compute, tmp_path):
+    task, frame, encoded, _, head = prepared("retrieval", tiny_encoder)
+    after = dataclasses.replace(task, recipe=None, stages=("toy_span",))
+    encoder, state = moved(tiny_encoder, Trainable())
+    frame.write_parquet(tmp_path / "data.parquet")
+    answering = FAMILIES["span"].head(encoder.hidden_size, toy_task("span"), 0.0).state_dict()
+
+    def found(weights, sentence):
+        facts = {**CELL, "sentence": sentence}
+        return predict_cell(after, facts, tiny_encoder, encoded, tmp_path / "data.parquet", weights, Trainable())
+
+    for sentence, layer in ((False, 1), (True, None)):
+        expected = predict_split(after, encoder, head, frame, encoded, "test", compute, layer)
+        assert found((state, answering), sentence).equals(expected)
+        assert not found(None, sentence).equals(expected)
 
 
 def test_a_task_that_chooses_on_dev_chooses_with_its_run_or_on_its_own_dev(tiny_encoder, compute, tmp_path):

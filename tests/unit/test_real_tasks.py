@@ -159,9 +159,9 @@ def made_of(target: str, encoder: Path, folder: Path, monkeypatch: pytest.Monkey
         labels = dict(zip(CATALOG["qqp"].labels, pawsx.labels, strict=True))
         slices = (dataclasses.replace(taught, labels=labels), *(p for p in pawsx.slices if p.split != "train"))
         monkeypatch.setitem(CATALOG, "pawsx", dataclasses.replace(pawsx, slices=slices))
-    elif target == "xcopa":
-        changes["recipes"] = {"mnli": STEPS, **{stage: steps for stage in CATALOG["xcopa"].stages}}
-    if not CATALOG[target].trained:
+    if CATALOG[target].stages:
+        changes["recipes"] = {"mnli": STEPS, **dict.fromkeys(CATALOG[target].stages, steps)}
+    elif CATALOG[target].direct:
         del changes["recipes"][target]
     languages = [LANGUAGE[target]]
     return Made(folder, encoder, intermediates=["mnli"], targets=[target], languages=languages, **changes)
@@ -173,7 +173,7 @@ def test_a_target_is_trained_predicted_and_scored(target, encoder, tmp_path, mon
     made.prepare()
     files = made.baseline(target)
     if files.target is not None:
-        assert read_manifest(Path(files.target).parent)["steps"] == (4 if target == "xcopa" else 2)
+        assert read_manifest(Path(files.target).parent)["steps"] == 2 * (len(CATALOG[target].stages) or 1)
     scores = read_table(Path(files.scores))
     expected = {(code, metric) for code in made.grid.scored_languages(target) for metric in CATALOG[target].metrics}
     assert set(scores.select("language", "metric").rows()) == expected

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from encoding import SHARED, encode, everything
 from toy import toy_frame, toy_task
+from xlift.catalog.task import ANSWERS_KEPT
 from xlift.errors import UserError
-from xlift.tasks import span as span_module
 from xlift.tasks.encoded import IGNORED
 from xlift.tasks.families import FAMILIES
-from xlift.tasks.span import best_span
+from xlift.tasks.span import LONGEST_ANSWER, best_answers, best_spans
 
 PIECES = st.sampled_from(["goat", "Санкт", "ａｂ", "ﬁne", "é", "e\u0301", "\u200b", "ไทย", "12", "x"])
 GAPS = st.sampled_from(["", " ", "  ", "\t", "\n ", "\u3000", "\u00a0", "-"])
@@ -126,20 +126,24 @@ def test_an_answer_with_blanks_at_its_ends_is_still_learnt(tokenizer, answer):
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.integers(1, 45), st.integers(0, 10_000))
-def test_best_span_is_the_best_of_all(size, seed):
+@given(st.integers(1, 45), st.integers(0, 10_000), st.booleans(), st.integers(1, 30))
+def test_best_spans_are_the_best_of_all(size, seed, ties, number):
+    """Of whole numbers many spans score the same."""
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(size + 3, 2, generator=generator)
+    scores = scores.round() if ties else scores
     char_start = torch.tensor([IGNORED, IGNORED, *range(0, 2 * size, 2), IGNORED])
     char_end = torch.tensor([IGNORED, IGNORED, *range(1, 2 * size, 2), IGNORED])
-    best = max(
-        (float(scores[i + 2, 0] + scores[j + 2, 1]), (2 * i, 2 * j + 1))
-        for i, j in product(range(size), repeat=2)
-        if i <= j < i + span_module.LONGEST_ANSWER
+    every = sorted(
+        (
+            (float(scores[i + 2, 0] + scores[j + 2, 1]), (2 * i, 2 * j + 1))
+            for i, j in product(range(size), repeat=2)
+            if i <= j < i + LONGEST_ANSWER
+        ),
+        key=lambda span: (-span[0], span[1]),
     )
-    score, characters = best_span(scores, char_start, char_end)
-    assert score == pytest.approx(best[0])
-    assert characters == best[1]
+    least = every[min(number, len(every)) - 1][0]
+    assert best_spans(scores, char_start, char_end, number) == [span for span in every if span[0] >= least]
 
 
 @pytest.mark.parametrize(("last", "expected"), [(29, (0, 30)), (30, (30, 31))])
@@ -147,8 +151,90 @@ def test_answers_have_thirty_tokens_at_most(last, expected):
     scores = torch.zeros(40, 2)
     scores[0, 0] = scores[last, 1] = 5.0  # thirty tokens from 0 to 29
     scores[last, 0] = 1.0  # the next best start
-    score, characters = best_span(scores, torch.arange(40), torch.arange(1, 41))
-    assert (score, characters) == (10.0 if last == 29 else 6.0, expected)
+    found = best_spans(scores, torch.arange(40), torch.arange(1, 41), 1)
+    assert found == [(10.0 if last == 29 else 6.0, expected)]
+
+
+def letters(text, starts, ends):
+    """Scores and characters of a window: a first token, the letters of a text, a last token."""
+    places = range(len(text))
+    outside = [torch.finfo(torch.float32).min]
+    scores = torch.tensor([[0.0, *starts, *outside], [0.0, *ends, *outside]]).T
+    return scores, torch.tensor([IGNORED, *places, IGNORED]), torch.tensor([IGNORED, *(i + 1 for i in places), IGNORED])
+
+
+def test_best_answers_by_hand():
+    """Of "aba" the spans are a 6 + 1, ab 6 + 3, aba 6 + 0, b 2 + 3, ba 2 + 0 and the other a 5 + 0."""
+    window = letters("aba", [6.0, 2.0, 5.0], [1.0, 3.0, 0.0])
+    assert best_answers(*window, "aba", 5) == {"ab": 9.0, "a": 7.0, "aba": 6.0, "b": 5.0, "ba": 2.0}
+    assert list(best_answers(*window, "aba", 5)) == ["ab", "a", "aba", "b", "ba"]
+    assert best_answers(*window, "aba", 2) == {"ab": 9.0, "a": 7.0}
+    # The context says one thing again and again: other answers are found however far behind they are.
+    same = letters("aaaaaaaab", [9.0] * 8 + [0.0], [9.0] * 8 + [0.0])
+    assert best_answers(*same, "aaaaaaaab", 5) == {"a" * length: 18.0 for length in range(1, 6)}
+    single = letters("x", [1.0], [2.0])
+    assert best_answers(*single, "x", 5) == {"x": 3.0}
+
+
+def decoded(outputs, encoded, frame):
+    return FAMILIES["span"].decode(frame, toy_task("span"), encoded, torch.tensor([0]), outputs)
+
+
+WORDS = st.lists(st.sampled_from(["goat", "whale", "red"]), min_size=1, max_size=12)
+
+
+@settings(SHARED, max_examples=60)
+@given(WORDS, st.integers(0, 10_000), st.booleans())
+def test_n_best_is_that_of_all_spans_in_all_windows(tokenizer, words, seed, ties):
+    context = " ".join(words)
+    frame = span_frame(context, 0, len(words[0]))
+    encoded = FAMILIES["span"].encode(frame, tokenizer, toy_task("span"), 12, 3)
+    generator = torch.Generator().manual_seed(seed)
+    outputs, every = [], {}
+    for sequence, length in enumerate(encoded.lengths.tolist()):
+        scores = torch.randn(length, 2, generator=generator)
+        outputs.append(scores.round() if ties else scores)
+        here = slice(int(encoded.offsets[sequence]), int(encoded.offsets[sequence + 1]))
+        first, last = (encoded.by_token[name][here].tolist() for name in ("char_start", "char_end"))
+        inside = [place for place in range(length) if first[place] != IGNORED]
+        for i, j in product(inside, repeat=2):
+            if i <= j < i + LONGEST_ANSWER:
+                text = context[first[i] : last[j]]
+                every[text] = max(every.get(text, -math.inf), float(outputs[-1][i, 0] + outputs[-1][j, 1]))
+    found = decoded(outputs, encoded, frame)
+    (n_best,) = found["n_best"].to_list()
+    assert found["prediction"].to_list() == [[n_best[0]["text"]]]
+    assert [answer["score"] for answer in n_best] == sorted(every.values(), reverse=True)[:ANSWERS_KEPT]
+    assert len({answer["text"] for answer in n_best}) == len(n_best)
+    assert all(every[answer["text"]] == answer["score"] for answer in n_best)
+
+
+def test_the_same_answer_of_two_windows_has_the_better_score(tokenizer):
+    context = " ".join(["red", *["goat"] * 30])
+    frame = span_frame(context, 0, 3)
+    encoded = FAMILIES["span"].encode(frame, tokenizer, toy_task("span"), 16, 4)
+    outputs = []
+    for sequence, length in enumerate(encoded.lengths.tolist()):
+        scores = torch.full((length, 2), -50.0)
+        here = slice(int(encoded.offsets[sequence]), int(encoded.offsets[sequence + 1]))
+        first, last = (encoded.by_token[name][here].tolist() for name in ("char_start", "char_end"))
+        # The first whole "goat" of each window, by its characters.
+        begin, end = next(
+            (i, j) for i in range(length) for j in range(i, length) if context[first[i] : last[j]] == "goat"
+        )
+        scores[begin, 0], scores[end, 1] = float(sequence), 1.0
+        outputs.append(scores)
+    assert len(outputs) > 3
+    (n_best,) = decoded(outputs, encoded, frame)["n_best"].to_list()
+    assert n_best[0] == {"text": "goat", "score": len(outputs) - 1 + 1.0}
+    assert sum(answer["text"] == "goat" for answer in n_best) == 1
+
+
+def test_scores_that_are_not_numbers_are_refused(tokenizer):
+    frame = span_frame("one goat two", 4, 8)
+    encoded = FAMILIES["span"].encode(frame, tokenizer, toy_task("span"), 30, 8)
+    with pytest.raises(UserError, match="toy_span: the model's scores of example '0' are not numbers"):
+        decoded([torch.full((int(encoded.lengths[0]), 2), math.nan)], encoded, frame)
 
 
 def test_span_loss_by_hand(tokenizer):

@@ -111,6 +111,14 @@ def test_the_last_stage_is_what_a_run_is_looked_at_and_counted_by(inputs, tmp_pa
     assert seen == [inputs.data[1]]
 
 
+def test_a_single_stage_is_counted_too(inputs, tmp_path):
+    """`extra_target` looks for the last stage, whatever their number."""
+    one = dataclasses.replace(inputs, encoded=inputs.encoded[1:], data=inputs.data[1:])
+    found = start(one, out_of(tmp_path, "target"), STAGES[1:])
+    assert [(part["steps"], part["examples"]) for part in found["parts"]] == [(14, 56)]
+    assert before_target({"extra_steps": 7}, None, found)["steps"] == 7
+
+
 def test_extra_steps_are_the_last_stages(inputs, tmp_path):
     """What a score says was spent on the control `extra_target`: a share of what the last stage spent."""
     found = start(inputs, out_of(tmp_path, "target"))

@@ -78,7 +78,7 @@ def test_a_task_whose_questions_all_have_answers_is_encoded_and_decoded_as_befor
     assert all(torch.equal(plain.by_sequence[name], v2.by_sequence[name]) for name in ("start", "end"))
     outputs = [torch.zeros(length, 2) for length in plain.lengths[FAMILY.sequences(plain, plain.examples("test"))]]
     found = FAMILY.decode(frame, toy_task("span"), plain, plain.examples("test"), outputs)
-    assert found.columns == ["language", "id", "prediction", "gold"]
+    assert found.columns == ["language", "id", "prediction", "gold", "n_best"]
     assert not FAMILY.calibrates(toy_task("span"))
     assert FAMILY.calibrate(toy_task("span"), found) == {}
     assert FAMILY.calibrated(toy_task("span"), found, {}).equals(found)
@@ -117,10 +117,16 @@ def test_no_answer_is_the_first_token_at_its_least_over_the_windows(tokenizer):
 
 
 def predictions(*rows) -> pl.DataFrame:
-    """Predictions (best span, gold, score of no answer) in English."""
+    """Predictions (best span, gold, score of no answer) in English; every best span scores 2."""
     columns = {"prediction": pl.List(pl.String), "gold": pl.List(pl.String), "no_answer": pl.Float64}
     frame = pl.DataFrame(list(rows), schema=columns, orient="row")
-    return frame.select(language=pl.lit("en"), id=pl.int_range(pl.len()).cast(pl.String), **{c: c for c in columns})
+    best = pl.struct(text=pl.col("prediction").list.first(), score=pl.lit(2.0))
+    return frame.select(
+        language=pl.lit("en"),
+        id=pl.int_range(pl.len()).cast(pl.String),
+        **{c: c for c in columns},
+        n_best=pl.concat_list(best),
+    )
 
 
 def test_the_threshold_is_chosen_on_dev_and_silences_what_is_above_it():
@@ -133,6 +139,42 @@ def test_the_threshold_is_chosen_on_dev_and_silences_what_is_above_it():
     # At the threshold itself the best span is the answer; the scores stay.
     assert found["no_answer"].to_list() == dev["no_answer"].to_list()
     assert json.loads(json.dumps(chosen)) == chosen
+
+
+BEST = [("red kite", 7.0), ("kite", 6.0), ("red", 4.0), ("a", 2.0), ("b", 1.0)]
+# Of no answer's score less the best span's, with the threshold 1: the answers then, by hand.
+PLACES = {
+    # 7 + (1.5 - 1): before the best span.
+    1.5: [("", 7.5), ("red kite", 7.0), ("kite", 6.0), ("red", 4.0), ("a", 2.0)],
+    # At the threshold itself it is as good as the best span, and second.
+    1.0: [("red kite", 7.0), ("", 7.0), ("kite", 6.0), ("red", 4.0), ("a", 2.0)],
+    # 7 + (-2 - 1): as good as "red", and behind it.
+    -2.0: [("red kite", 7.0), ("kite", 6.0), ("red", 4.0), ("", 4.0), ("a", 2.0)],
+    # 7 + (-8 - 1): not among the five best.
+    -8.0: BEST,
+}
+
+
+@pytest.mark.parametrize("difference", PLACES)
+def test_no_answer_is_one_of_the_best_answers(difference):
+    def rows(answers):
+        return [{"text": text, "score": score} for text, score in answers]
+
+    before = predictions((["red kite"], ["kite"], difference)).with_columns(
+        pl.Series("n_best", [rows(BEST)], pl.List(pl.Struct({"text": pl.String, "score": pl.Float64})))
+    )
+    found = FAMILY.calibrated(TASK, before, {"no_answer_threshold": 1.0})
+    assert found["n_best"].to_list() == [rows(PLACES[difference])]
+    assert found["prediction"].to_list() == [[PLACES[difference][0][0]]]
+    assert found.schema == before.schema
+
+
+def test_a_span_without_a_character_is_no_answer_too():
+    """Its tokens are marks that are not written; nothing is listed twice."""
+    before = predictions(([""], ["kite"], -3.0))
+    found = FAMILY.calibrated(TASK, before, {"no_answer_threshold": 0.0})
+    assert found["n_best"].to_list() == [[{"text": "", "score": 2.0}]]
+    assert found["prediction"].to_list() == [[""]]
 
 
 def test_the_threshold_makes_the_primary_metric_best():
@@ -211,6 +253,7 @@ def test_a_cell_uses_the_threshold_of_its_run(tiny_encoder, tmp_path, monkeypatc
         for (prediction,), score in rows.select("prediction", "no_answer").iter_rows():
             assert prediction == "" or score <= threshold
         assert (rows["prediction"].list.first() == "").sum() >= (rows["no_answer"] > threshold).sum()
+        assert [best[0]["text"] for best in rows["n_best"]] == rows["prediction"].list.first().to_list()
     assert found[-1e9]["prediction"].to_list() == [[""]] * len(found[-1e9])
     assert found[1e9]["prediction"].to_list() != found[-1e9]["prediction"].to_list()
     assert load_file(run / "weights.safetensors")

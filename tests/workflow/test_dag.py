@@ -50,14 +50,14 @@ def test_default_study(workspace: Workspace, record_property) -> None:
 ONCE = ("prepare_encoder", "plan_analysis", "score_cells", "collect_runs", "estimate_contrasts", "render_report", "all")
 # Intermediate runs: tasks x budgets x seeds. A target has a cell for each of them and for each seed's baseline, and a
 # run of its own for each cell where it is trained (tatoeba_direct is not). Examples: of every intermediate task but the
-# mixture, which is of the others; of every target; of XCOPA's two stages.
+# mixture, which is of the others; of every target; of XCOPA's two stages and the one of tatoeba_squad.
 COUNTS = {
     "config.yaml": {"train_intermediate": 2 * 3 * 3, "train_target": 2 * 21, "predict_cell": 3 * 21, "examples": 2 + 3},
     "xtreme_r.yaml": {
         "train_intermediate": 10 * 5 * 5,
         "train_target": 10 * 255,
         "predict_cell": 11 * 255,
-        "examples": 9 + 11 + 2,
+        "examples": 9 + 11 + 2 + 1,
     },
     "xtreme_r_base.yaml": {
         "train_intermediate": 3 * 5 * 5,

@@ -32,7 +32,7 @@ def declared(task: Task, languages: Collection[str]) -> dict[str, Any]:
         for name, value in cut.items()
         if name not in _OF_NO_JOB and (name not in defaults or value != defaults[name])
     }
-    return {**facts, "trained": task.trained, "slices": [_slice_facts(part) for part in slices]}
+    return {**facts, "trained": not task.direct, "slices": [_slice_facts(part) for part in slices]}
 
 
 def task_from(facts: Mapping[str, Any]) -> Task:

@@ -19,7 +19,12 @@ _TATOEBA_SLICES = (
     Slice("test", "mteb/tatoeba-bitext-mining", {c: f"{_TATOEBA[c]}-eng" for c in sorted(_TATOEBA)}, "test", "tatoeba"),
 )
 _TATOEBA_LANGUAGES = tuple(sorted(_TATOEBA))
-_SQUAD_PAIRS = "squad_sentences"
+
+_DUAL = (
+    "The dual encoder departs from XTREME's third_party/bert.py: states are mean-pooled, where theirs are the pooler's "
+    "of the first token; the logit scale starts at 20 and stays below 100, where theirs starts at 100; documents that "
+    "answer a query as well as its own are none of its negatives. "
+)
 
 RETRIEVAL_TASKS: tuple[Task, ...] = (
     Task(
@@ -35,7 +40,7 @@ RETRIEVAL_TASKS: tuple[Task, ...] = (
         slices=_TATOEBA_SLICES,
         licence="CC BY 2.0 FR",
         provenance=(
-            f"Length: {XTREME}run_tatoeba.sh. With squad_v1 as the intermediate task this is XTREME-R's own protocol."
+            f"Length and layer: {XTREME}run_tatoeba.sh. This is XTREME's protocol; XTREME-R's is tatoeba_squad."
         ),
         summary="Find the translation of an English sentence, 41 languages; no training.",
     ),
@@ -46,24 +51,19 @@ RETRIEVAL_TASKS: tuple[Task, ...] = (
         roles=("target",),
         languages=_TATOEBA_LANGUAGES,
         metrics=("accuracy_at_1", "accuracy_at_1_common"),
-        train_examples=SQUAD_EXAMPLES,
         test_examples=2000,
         training_data=("squad_v1",),
+        max_length=512,
         cross_lingual_only=True,
-        document_length=256,
-        recipe=recipe(3, SQUAD_EXAMPLES, 2e-5, 2e-5, 96, batch_size=16, warmup=0.0),
-        slices=(
-            Slice("train", "rajpurkar/squad", {"en": "plain_text"}, "train", _SQUAD_PAIRS),
-            Slice("dev", "rajpurkar/squad", {"en": "plain_text"}, "validation", _SQUAD_PAIRS),
-            *_TATOEBA_SLICES,
-        ),
+        stages=("squad",),
+        slices=_TATOEBA_SLICES,
         licence=f"Tatoeba: CC BY 2.0 FR; SQuAD: {SQUAD_LICENCE}",
         provenance=(
-            f"Trained as LAReQA is ({XTREME}train_lareqa.sh), a question against the sentence with its answer, without "
-            "the paragraph. XTREME-R trains question answering on SQuAD instead of a dual encoder: that is "
-            f"tatoeba_direct after squad_v1. {LORA}"
+            f"{XTREME}run_tatoeba.sh as XTREME-R has it: a model trained to answer SQuAD's questions, its states read "
+            "as tatoeba_direct reads the encoder's. The recipe is xquad's, of 3 epochs; the name of the checkpoint in "
+            "that script says 2."
         ),
-        summary="The same after a dual encoder was trained on SQuAD's questions and sentences.",
+        summary="The same after question answering was trained on SQuAD v1.1 (XTREME-R's protocol).",
     ),
     Task(
         name="lareqa",
@@ -85,8 +85,8 @@ RETRIEVAL_TASKS: tuple[Task, ...] = (
         licence=SQUAD_LICENCE,
         provenance=(
             f"Recipe: {XTREME}train_lareqa.sh (96 tokens a question, 256 an answer, batches of 16, the first of "
-            f"its two rates: 2e-5, then 5e-5). {LORA} SQuAD's sentences are cut by a rule of xlift's own. The sentence "
-            "boundaries of XQuAD-R are in LAReQA's own files only, which a study gives as a folder."
+            f"its two rates: 2e-5, then 5e-5). {_DUAL}{LORA} SQuAD's sentences are cut by a rule of xlift's own. The "
+            "sentence boundaries of XQuAD-R are in LAReQA's own files only, which a study gives as a folder."
         ),
         summary="Find the sentences of any language that answer a question, 11 languages (Roy et al. 2020).",
     ),
@@ -109,8 +109,9 @@ RETRIEVAL_TASKS: tuple[Task, ...] = (
         licence="not looked up (Wikipedia and WikiNews text)",
         provenance=(
             f"Epochs, length and the base rate: {XTREME}train_mewslix.sh; the large rate: its later version "
-            f"[{MEMORY}]. Batch of 64: xlift's own (theirs: 256 for mBERT, 32 for XLM-R). "
-            f"{LORA} train_examples and files: Mewsli-X's own description (mewsli-x_20220518_6)."
+            f"[{MEMORY}]. Batch of 64, each query against all of it: xlift's own (theirs: 256 for mBERT, 32 for XLM-R, "
+            "each query against the part of the batch that is computed with it). Training pairs whose sentence is in "
+            f"dev too are left out. {_DUAL}{LORA} train_examples and files: Mewsli-X's own description (mewsli-x_20220518_6)."
         ),
         summary="Find the entity that a mention in the news means, among a million, 11 languages (Mewsli-X).",
     ),
@@ -132,7 +133,9 @@ RETRIEVAL_TASKS: tuple[Task, ...] = (
         provenance=(
             "The sample data is dev and the training data is scored, as in "
             f"{XTREME}download_data.sh, for the gold pairs of the test data are not public. Length: "
-            f"{XTREME}run_bucc2018.sh [{MEMORY}]. The hub's copies hold the gold pairs only, nothing to mine them from."
+            f"{XTREME}run_bucc2018.sh, which reads the first token's state at layer 7 of every encoder, where here "
+            "the states of all tokens are averaged, at the layer that Tatoeba is read at. The hub's copies hold the "
+            "gold pairs only, nothing to mine them from."
         ),
         summary="Mine the translations out of two texts, 4 languages with English (BUCC 2018; XTREME only).",
     ),

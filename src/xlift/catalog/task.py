@@ -27,6 +27,9 @@ MIXTURE = "mixture"
 LABELLED_FAMILIES = ("classification", "multiple_choice", "tagging", "span")
 """Families whose training examples have labels that can be permuted among them."""
 
+ANSWERS_KEPT = 5
+"""Best answers that predictions keep of a question (span)."""
+
 # Version of what a source's reader makes out of the same raw data; raise it when prepared rows change.
 READER_VERSIONS: Mapping[str, int] = {"cldr": 1, "folder": 2, "hub": 2, "translated": 2}
 # The installed package whose version pins a source's raw data, where one does.
@@ -85,15 +88,17 @@ class Slice:
 
 @dataclass(frozen=True)
 class Task:
-    """One task: `metrics` primary first; `labels` where the family has a closed set; `recipe` None if never trained.
+    """One task: `metrics` primary first; `labels` where the family has a closed set; `recipe` None if it has no
+    training examples of its own.
 
     `train_examples` English training examples (None: not known); `test_examples` about how many are scored in a
     language, for plans; `training_data` names the English example sets that they come from, the task's own by default:
     two tasks that share one are not independent evidence of transfer. `choices`: answers to choose from, of a
     multiple-choice task. `parts`: tasks trained together, with a head each (none: the task itself). `stages`: tasks
     trained one after the other with the same head, each by its own recipe, the last one's dev data being the task's
-    (none: the task itself). `unanswerable`: whether a question may have no answer (span). `max_length`: of a task that
-    is never trained; `document_length`: longest document where it differs from the query's (retrieval). `slices`: where
+    (none: the task itself); a task without a recipe takes the encoder from them and not the head, which may be of
+    another family. `unanswerable`: whether a question may have no answer (span). `max_length`: of a task without a
+    recipe; `document_length`: longest document where it differs from the query's (retrieval). `slices`: where
     its rows are (none: its source makes them); `licence` of the data; `provenance`: where each number comes from.
     """
 
@@ -122,8 +127,13 @@ class Task:
 
     @property
     def trained(self) -> bool:
-        """Whether the task has English training data (direct retrieval has none)."""
+        """Whether there is English training for the task (there is none for `tatoeba_direct`)."""
         return self.recipe is not None or bool(self.parts or self.stages)
+
+    @property
+    def direct(self) -> bool:
+        """Whether it learns nothing of its own, and reads the encoder as it is or as its stages leave it."""
+        return self.recipe is None and not self.parts
 
     @property
     def english_only(self) -> bool:

@@ -36,7 +36,7 @@ def predict_job(
         check_encoder(run, encoder_sha256(Path(encoder)))
         facts = read_manifest(run)
         trainable = Trainable(**facts["specification"]["trainable"])
-        if task.trained:
+        if not task.direct:
             chosen = facts["dev"].get("chosen", {})
         weights = split_weights(read_weights(run, specification["weights"]))
     tokens = Encoded.load(verified(checked_tokens(Path(encoded), Path(encoder)), TOKENS))

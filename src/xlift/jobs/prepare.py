@@ -193,7 +193,7 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
     texts = prefixed(frame, **specification["prefixes"]) if "prefixes" in specification else frame
     encoded = FAMILIES[task.family].encode(texts, tokenizer, task, specification["max_length"], specification["stride"])
     of_train = encoded.split[encoded.owner] == SPLITS.index("train")
-    if task.trained:
+    if not task.direct:
         found = len(FAMILIES[task.family].training_examples(encoded))
         check_train_examples(task.name, found, specification["train_examples"], examples)
     facts = {

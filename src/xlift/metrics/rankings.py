@@ -43,9 +43,10 @@ def map_at_20(rankings: Rows, golds: Rows) -> float:
     """Mean over queries of AP@20 / min(number of right documents, 20), in points.
 
     AP@20 is the sum, over the ranks k <= 20 that hold a right document, of the precision at k. A query whose
-    20 best are all right scores 100 however many right documents the pool has; with one right document this
-    is MRR@20. XTREME-R (arXiv 2104.07412) names mAP@20 for LAReQA and Mewsli-X but its evaluator has none:
-    the divisor is our definition.
+    20 best are all right scores 100 however many right documents the pool has. XTREME-R (Ruder et al. 2021)
+    computes it so for LAReQA: google-research/xtreme, third_party/utils_lareqa.py, commit e23cf42f. With one
+    right document, as in Mewsli-X, it is MRR@20, which that repository's evaluate.py (commit da430dd0) prints as
+    map@20; it has no metric for LAReQA.
     """
     require("ranking", rankings, golds)
     shares = []

@@ -31,7 +31,7 @@ from xlift.sources.readers_labelled import (
     social_iqa,
     tagged,
 )
-from xlift.sources.readers_retrieval import squad_sentences, squad_sentences_in_context, tatoeba
+from xlift.sources.readers_retrieval import squad_sentences_in_context, tatoeba
 from xlift.sources.readers_span import squad, tydiqa
 from xlift.sources.reading import BY_TEXT, CONTEXT, DROPPED, LEFT_OUT, NOT_IN_CONTEXT, NOTE, Reading
 from xlift.sources.sharing import Counts, contexts, left_apart, plain
@@ -48,7 +48,6 @@ _OF_DATA_SETS = (
     paraphrase,
     social_iqa,
     squad,
-    squad_sentences,
     squad_sentences_in_context,
     tagged,
     tatoeba,

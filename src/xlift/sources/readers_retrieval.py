@@ -79,12 +79,6 @@ def squad_sentences_in_context(rows: Rows, part: Slice, language: str, task: Tas
     return pl.concat([queries, documents]).with_columns(shared, why)
 
 
-def squad_sentences(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
-    """The same with the sentences alone."""
-    frame = squad_sentences_in_context(rows, part, language, task)
-    return frame.with_columns(text_b=pl.lit(None, pl.String))
-
-
 def sentences(text: str) -> list[tuple[int, int]]:
     """Where the sentences of an English text begin and end, white space between them left out.
 

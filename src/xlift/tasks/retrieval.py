@@ -38,11 +38,11 @@ class DualEncoderHead(nn.Module):
 class Retrieval(Family):
     """Queries searched in the documents of their own split and pool.
 
-    Without training data an encoder's states are read as they are, at `middle_layer` or, of an encoder of sentences,
-    the last; with it a dual encoder is trained. A document may have a second text beside its own, such as the paragraph
-    that it stands in (`text_b`), and is then encoded as a pair. A task of the metric `bitext_f1` mines pairs: a query
-    (a source sentence) may have no right document, predictions have the one that was mined or none, and the least
-    margin of a mined pair is chosen on dev rows of the same language.
+    Without a recipe an encoder's states are read as they are, or as the task's stages leave them, at `middle_layer` or,
+    of an encoder of sentences, the last; with one a dual encoder is trained. A document may have a second text beside
+    its own, such as the paragraph that it stands in (`text_b`), and is then encoded as a pair. A task of the metric
+    `bitext_f1` mines pairs: a query (a source sentence) may have no right document, predictions have the one that was
+    mined or none, and the least margin of a mined pair is chosen on dev rows of the same language.
     """
 
     name = "retrieval"
@@ -97,11 +97,11 @@ class Retrieval(Family):
             place[split, pool, gold[0]] if role == "query" and gold else -1
             for split, pool, role, gold in frame.select("split", "pool", "role", "gold").iter_rows()
         ]
-        answers = _same_answer(frame, place) if task.trained else []
+        answers = [] if task.direct else _same_answer(frame, place)
         encodings = iter(_encodings(frame, tokenizer, max_length, task.document_length or max_length))
         for row, (split, role, first) in enumerate(zip(frame["split"], roles, firsts, strict=True)):
             # A query points at the row of its (first) right document.
-            facts = {"answer": answers[row]} if task.trained else {}
+            facts = {} if task.direct else {"answer": answers[row]}
             builder.example(split, query=int(role == "query"), gold=first, **facts)
             encoding = next(encodings)
             builder.sequence(encoding.ids, encoding.type_ids, {})
@@ -199,7 +199,7 @@ class Retrieval(Family):
 
     def layer(self, task: Task, layers: int, sentence: bool) -> int | None:
         """The last where the states were trained for it, else `middle_layer`."""
-        return None if task.trained or sentence else middle_layer(layers)
+        return middle_layer(layers) if task.direct and not sentence else None
 
     def floor(self, frame: pl.DataFrame, task: Task, predictions: pl.DataFrame) -> float:
         """Ranking each query's pool at random."""
@@ -227,7 +227,7 @@ def mean_pooled(hidden: Tensor, mask: Tensor | None) -> Tensor:
 
 def _check_pairs(frame: pl.DataFrame, task: Task) -> None:
     """Refuse a mining task with training, or with a language that has no gold pairs in test or dev."""
-    if task.trained or task.metrics[0] != "bitext_f1":
+    if not task.direct or task.metrics[0] != "bitext_f1":
         raise UserError(f"{task.name}: bitext_f1 is the first metric of a task without a recipe; correct its entry")
     pairs = frame.filter(pl.col("role") == "query").group_by("split", "language").agg(pl.col("gold").list.len().sum())
     known = {(split, language) for split, language, number in pairs.iter_rows() if number}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlift.catalog.task import Task
+from xlift.catalog.task import ANSWERS_KEPT, Task
 from xlift.errors import UserError
 from xlift.metrics import floor, no_answer_threshold
 from xlift.sources.reading import NOWHERE
@@ -25,6 +26,9 @@ LONGEST_ANSWER = 30
 """Tokens of the longest answer considered (the usual limit of SQuAD readers)."""
 NO_ANSWER = "no_answer"
 """Column of predictions: score of no answer less that of the best span, where questions may have no answer."""
+N_BEST = "n_best"
+"""Column of predictions: the best answers with their scores, best first."""
+_N_BEST_TYPE = pl.List(pl.Struct({"text": pl.String(), "score": pl.Float64()}))
 
 
 class Span(Family):
@@ -35,8 +39,8 @@ class Span(Family):
 
     Where questions may have no answer (`Task.unanswerable`), the score of none is that of the first token, the least
     over the windows, as in BERT's reader of SQuAD 2.0. None is the prediction where it beats the best span by more than
-    a threshold chosen on English dev (`no_answer_threshold`). The best span is all that is kept of a question: neither
-    the metrics nor the public evaluation's files read an n-best list.
+    a threshold chosen on English dev (`no_answer_threshold`). Beside the prediction the `ANSWERS_KEPT` best answers are
+    kept: no two have the same words, and each has the best score of its spans in all windows.
     """
 
     name = "span"
@@ -52,6 +56,7 @@ class Span(Family):
         "question": "The question.",
         "answers": "Every right answer; empty where there is none.",
         "answer_starts": "Where each answer begins in the context, in characters from 0.",
+        N_BEST: "The best answers with their scores, best first; the first is the prediction.",
         NO_ANSWER: "Score of no answer less that of the best span; no answer is predicted above the run's threshold.",
     }
     text_columns = ("context", "question")
@@ -188,26 +193,34 @@ class Span(Family):
         position = iter(zip(self.sequences(encoded, examples).tolist(), outputs, strict=True))
         first = encoded.first_sequence()
         contexts = frame["context"]
-        predictions, differences = [], []
+        n_best: list[list[dict[str, Any]]] = []
+        differences = []
         for example in examples.tolist():
-            best, none = (-torch.inf, ""), torch.inf
+            answers: dict[str, float] = {}
+            none = torch.inf
             for _ in range(int(first[example]), int(first[example + 1])):
                 sequence, scores = next(position)
                 here = slice(encoded.offsets[sequence], encoded.offsets[sequence + 1])
-                score, span = best_span(
-                    scores, encoded.by_token["char_start"][here], encoded.by_token["char_end"][here]
-                )
-                if score > best[0]:
-                    best = (score, contexts[example][span[0] : span[1]])
+                places = encoded.by_token["char_start"][here], encoded.by_token["char_end"][here]
+                for text, score in best_answers(scores, *places, contexts[example], ANSWERS_KEPT).items():
+                    answers[text] = max(score, answers.get(text, -torch.inf))
                 none = min(none, float(scores[0].sum()))
-            predictions.append([best[1]])
-            differences.append(none - best[0])
+            if not answers:
+                raise UserError(
+                    f"{task.name}: the model's scores of example {frame['id'][example]!r} are not numbers; its weights "
+                    "are of no use, so train them again with a lower learning rate"
+                )
+            n_best.append(_best_first(answers))
+            differences.append(none - n_best[-1][0]["score"])
+        predictions = [[answers[0]["text"]] for answers in n_best]
         golds = [answers or [""] for answers in frame["answers"][examples.tolist()].to_list()]
-        further = [pl.Series(NO_ANSWER, differences, pl.Float64)] if task.unanswerable else []
+        further = [pl.Series(N_BEST, n_best, _N_BEST_TYPE)]
+        if task.unanswerable:
+            further.append(pl.Series(NO_ANSWER, differences, pl.Float64))
         return prediction_frame(frame, examples, predictions, golds, further)
 
     def further_columns(self, task: Task) -> Mapping[str, pl.DataType]:
-        return {NO_ANSWER: pl.Float64()} if task.unanswerable else {}
+        return {N_BEST: _N_BEST_TYPE, **({NO_ANSWER: pl.Float64()} if task.unanswerable else {})}
 
     def calibrates(self, task: Task) -> bool:
         return task.unanswerable
@@ -221,12 +234,20 @@ class Span(Family):
         return {"no_answer_threshold": threshold}
 
     def calibrated(self, task: Task, predictions: pl.DataFrame, chosen: Mapping[str, Any]) -> pl.DataFrame:
-        """The empty answer where no answer beats the best span by more than the threshold."""
+        """The empty answer where no answer beats the best span by more than the threshold.
+
+        It is one of the best answers then, or wherever its score less the threshold has it.
+        """
         if not task.unanswerable:
             return predictions
-        silent = pl.col(NO_ANSWER) > chosen["no_answer_threshold"]
-        none = pl.lit([""], dtype=pl.List(pl.String()))
-        return predictions.with_columns(prediction=pl.when(silent).then(none).otherwise("prediction"))
+        threshold = chosen["no_answer_threshold"]
+        n_best = [
+            _with_no_answer(answers, difference - threshold)
+            for answers, difference in predictions.select(N_BEST, NO_ANSWER).iter_rows()
+        ]
+        answers = pl.Series(N_BEST, n_best, _N_BEST_TYPE)
+        first = pl.concat_list(pl.col(N_BEST).list.first().struct.field("text"))
+        return predictions.with_columns(answers).with_columns(prediction=first)
 
     def floor(self, frame: pl.DataFrame, task: Task, predictions: pl.DataFrame) -> float:
         """Answering with the whole context, or never where that is better."""
@@ -252,18 +273,51 @@ def _touches(span: tuple[int, int], answer: tuple[int, int]) -> bool:
     return span[0] < span[1] and span[0] < answer[1] and span[1] > answer[0]
 
 
-def best_span(scores: Tensor, char_start: Tensor, char_end: Tensor) -> tuple[float, tuple[int, int]]:
-    """Best start and end token of one window: their summed score and the characters they cover.
+def best_spans(
+    scores: Tensor, char_start: Tensor, char_end: Tensor, number: int
+) -> list[tuple[float, tuple[int, int]]]:
+    """The best spans of one window, best first: their summed scores and the characters they cover.
 
     `scores` [tokens, 2]; only tokens of the context (char_start not IGNORED), end not before start, at most
-    LONGEST_ANSWER tokens.
+    LONGEST_ANSWER tokens. More than `number` where others score as well as the last; equal ones by start, then end.
     """
     places = (char_start != IGNORED).nonzero().flatten()
     start, end = scores[places, 0], scores[places, 1]
-    table = start[:, None] + end[None, :]
-    size = len(places)
-    allowed = torch.ones(size, size, dtype=torch.bool).triu().tril(LONGEST_ANSWER - 1)
-    table = table.masked_fill(~allowed, -torch.inf)
-    best = int(table.argmax())
-    i, j = int(places[best // size]), int(places[best % size])
-    return float(table.max()), (int(char_start[i]), int(char_end[j]))
+    # A row for each start, a column for each length: a thirteenth of all pairs in a window of 384 tokens.
+    beyond = end.new_full((LONGEST_ANSWER - 1,), -torch.inf)
+    table = start[:, None] + torch.cat([end, beyond]).unfold(0, LONGEST_ANSWER, 1)
+    least = table.flatten().topk(min(number, table.numel())).values[-1]
+    row, length = ((table >= least) & (table > -torch.inf)).nonzero(as_tuple=True)
+    found, order = table[row, length].sort(descending=True, stable=True)
+    first, last = places[row[order]], places[(row + length)[order]]
+    return list(zip(found.tolist(), zip(char_start[first].tolist(), char_end[last].tolist(), strict=True), strict=True))
+
+
+def best_answers(scores: Tensor, char_start: Tensor, char_end: Tensor, context: str, number: int) -> dict[str, float]:
+    """The `number` best answers of one window with the best scores of their spans, best first."""
+    asked = number
+    while True:
+        spans = best_spans(scores, char_start, char_end, asked)
+        answers: dict[str, float] = {}
+        for score, (start, end) in spans:
+            answers.setdefault(context[start:end], score)
+        if len(answers) >= number or len(spans) < asked:
+            return dict(islice(answers.items(), number))
+        asked *= 4  # words that the context repeats
+
+
+def _best_first(answers: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The answers that are kept."""
+    ranked = sorted(answers.items(), key=lambda answer: -answer[1])
+    return [{"text": text, "score": score} for text, score in ranked[:ANSWERS_KEPT]]
+
+
+def _with_no_answer(answers: list[dict[str, Any]], better: float) -> list[dict[str, Any]]:
+    """The empty answer among the best spans' answers, given how much better than the best of them it is."""
+    empty = {"text": "", "score": answers[0]["score"] + better}
+    # Whether it is first is asked of the difference itself, as the threshold was chosen on it.
+    place = 0 if better > 0 else max(1, sum(answer["score"] >= empty["score"] for answer in answers))
+    kept: dict[str, dict[str, Any]] = {}
+    for answer in (*answers[:place], empty, *answers[place:]):
+        kept.setdefault(answer["text"], answer)
+    return list(kept.values())[:ANSWERS_KEPT]

@@ -148,7 +148,7 @@ def train_run(
         "encoder_sha256": inputs.encoder_sha256,
         "start": None if inputs.start is None else str(inputs.start / MANIFEST),
     }
-    if len(tasks) > 1:
+    if "parts" in specification or "stages" in specification:
         facts["parts"] = amounts_of_parts(tasks, realised)
     manifest = publish_folder(out, write, facts)
     if states is not None:
