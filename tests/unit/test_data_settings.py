@@ -12,7 +12,8 @@ from xlift.budgets import share_of_steps
 from xlift.catalog import CATALOG
 from xlift.errors import UserError
 from xlift.grid import Grid
-from xlift.runs import Cell, baseline, train_examples
+from xlift.recipes import train_examples
+from xlift.runs import Cell, baseline
 from xlift.study import Study, check_paths, parse_study
 
 SETTINGS: dict[str, Any] = {

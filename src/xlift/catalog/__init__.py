@@ -11,10 +11,10 @@ from typing import Any
 from xlift.catalog.cldr import CLDR_TASKS
 from xlift.catalog.declared import task_from
 from xlift.catalog.intermediate import INTERMEDIATE_TASKS
-from xlift.catalog.made import translated_task
+from xlift.catalog.made import mlm_task, translated_task
 from xlift.catalog.search import RETRIEVAL_TASKS
 from xlift.catalog.target import TARGET_TASKS
-from xlift.catalog.task import TRANSLATED, Task
+from xlift.catalog.task import MLM, TRANSLATED, Task
 
 CATALOG: dict[str, Task] = {
     task.name: task for task in (*CLDR_TASKS, *INTERMEDIATE_TASKS, *TARGET_TASKS, *RETRIEVAL_TASKS)
@@ -27,9 +27,11 @@ def names(role: str, catalog: Mapping[str, Task] = CATALOG) -> list[str]:
 
 
 def task_of(specification: Mapping[str, Any]) -> Task:
-    """The task that a job's specification names: the catalog's, the user's own that is declared in it, or the
-    translation of one."""
+    """The task that a job's specification names: the catalog's, the user's own that is declared in it, the
+    translation of one, or the texts of masked-language modelling."""
     name, _, change = specification["task"].partition(".")
+    if name == MLM:
+        return mlm_task()
     own = specification.get("declared")
     task = CATALOG[name] if own is None else task_from(own)
     return translated_task(task) if change == TRANSLATED else task
