@@ -19,7 +19,7 @@ from xlift.encoder.adapt import Trainable, make_trainable
 from xlift.encoder.model import AnyEncoder, load_encoder
 from xlift.metrics import score_predictions
 from xlift.predict import predict_split
-from xlift.tasks.encoded import Encoded
+from xlift.tasks.encoded import Batch, Encoded
 from xlift.tasks.families import FAMILIES
 from xlift.training.build import frozen_dtype
 from xlift.training.cost import training_flops
@@ -69,8 +69,8 @@ class Engine:
         settings = Optimisation(Schedule(rate, steps, warmup, warmup), batch, 0.0, 1.0, seed=seed)
         shape = encoder_shape(self._folder, trainable.layers)
 
-        def cost(sequences: int, width: int) -> float:
-            return training_flops(shape, sequences, width, trainable.method, trainable.rank)
+        def cost(held: Batch) -> float:
+            return training_flops(shape, *held.tokens.shape, trainable.method, trainable.rank)
 
         cap = CPU_TOKENS if self.compute.device.type == "cpu" else 16384
         part = Part("panx", FAMILIES["tagging"], head, self._encoded, cost)

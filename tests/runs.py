@@ -88,8 +88,8 @@ def loop_of(
     """A loop over a toy task."""
     shape = encoder_shape(folder, trainable.layers)
 
-    def cost(sequences: int, width: int) -> float:
-        return training_flops(shape, sequences, width, trainable.method, trainable.rank)
+    def cost(batch: Batch) -> float:
+        return training_flops(shape, *batch.tokens.shape, trainable.method, trainable.rank)
 
     part = Part("toy", model.family, model.head, encoded, cost)
     return TrainingLoop(model.encoder, model.head, [Stage([part], optimisation)], compute, cap, "toy run", **changes)
@@ -168,6 +168,12 @@ def mixture_specification(families: Sequence[str], **changes: Any) -> dict[str, 
     """The specification of a run on several toy tasks at once."""
     parts = [{"task": f"toy_{family}"} for family in families]
     return specification("", **{"task": "mixture", "parts": parts, "cap": 1000, **changes})
+
+
+def cotrained_specification(family: str, share: float = 0.5, mask: float = 0.15, **changes: Any) -> dict[str, Any]:
+    """The specification of a run on a toy task with masked-language modelling mixed in."""
+    made = specification(family, **changes)
+    return {**made, "mlm": {"task": "mlm", "share": share, "mask": mask, "max_length": 32}}
 
 
 def staged_specification(stages: Sequence[tuple[str, int]], **changes: Any) -> dict[str, Any]:

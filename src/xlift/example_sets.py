@@ -11,9 +11,11 @@ from typing import Any
 
 from xlift.artifacts import file_sizes, fingerprint
 from xlift.catalog.declared import declared
-from xlift.catalog.task import READER_VERSIONS, SOURCE_PACKAGES, TRANSLATED, Slice, Task
+from xlift.catalog.task import MLM, READER_VERSIONS, SOURCE_PACKAGES, TEXTS, TRANSLATED, Slice, Task
+from xlift.cotraining import text_files, text_folder
 from xlift.languages import SOURCE_LANGUAGE
-from xlift.runs import Layout, train_examples
+from xlift.recipes import train_examples
+from xlift.runs import Layout
 from xlift.settings import PackagedEncoder
 from xlift.study import Study
 
@@ -61,7 +63,7 @@ class ExampleSets(Layout):
         given = {part.repository for part, _, _ in read} & data.revisions.keys()
         if given:
             specification["revisions"] = {repository: data.revisions[repository] for repository in sorted(given)}
-        if self.study.catalog[task].source == TRANSLATED:
+        if self.study.catalog[task].source in (TRANSLATED, TEXTS):
             specification["folder"] = str(self.folder(task))
         return specification
 
@@ -102,17 +104,21 @@ class ExampleSets(Layout):
         return specification
 
     def folder(self, task: str) -> Path:
-        """Where the translations of a task are, given the name of their examples."""
+        """Where the translations of a task are, given the name of their examples, or the texts."""
+        if task == MLM and self.study.mlm is not None:
+            return text_folder(self.study.mlm, self.study.data)
         return Path(self.study.translated[_base(task)])
 
     def _source(self, task: str, read: Sequence[tuple[Slice, str, tuple[str, ...]]]) -> dict[str, Any]:
-        """What pins the rows of some of a task's slices, or of its translations."""
+        """What pins the rows of some of a task's slices, or of its translations, or the texts."""
         entry, given = self.study.catalog[task], self.study.data.folders
         facts = dict(source_version(entry.source))  # the cached one stays as it is
         if entry.source == TRANSLATED:
             # Names and sizes tell one translation from another without reading it each time a study is looked at.
             folder = self.folder(task)
             return {**facts, "folder": folder.name, "files": file_sizes(folder, "*.parquet")}
+        if entry.source == TEXTS:
+            return {**facts, "folder": self.folder(task).name, "files": self._text_sizes}
         if read:
             slices = [
                 {**asdict(part), "configs": {code: part.configs[code] for code in codes}, "split": split}
@@ -124,10 +130,18 @@ class ExampleSets(Layout):
             facts["folders"] = {name: given[name] for name in folders}
         return facts
 
+    @cached_property
+    def _text_sizes(self) -> dict[str, int]:
+        """Bytes of each file of text that is read, by name."""
+        files = text_files(self.folder(MLM), self.study.text_languages, "mlm.texts")
+        return {path.name: path.stat().st_size for path in files.values()}
+
     def _data_languages(self, task: str) -> list[str]:
         """Languages that a task's prepared examples have."""
         if task in self.study.targets:
             return self.study.target_languages(task)
+        if task == MLM:
+            return self.study.text_languages
         return list(self.study.catalog[task].languages)
 
     def _declared(self, task: str, languages: Sequence[str]) -> Specification:

@@ -17,7 +17,7 @@ from xlift.analysis import analysis_plan, analysis_settings
 from xlift.artifacts import MANIFEST, canonical_json, current_manifest, fingerprint, sha256_of, text_fingerprint
 from xlift.budgets import share_of_steps
 from xlift.catalog.made import translated_name
-from xlift.catalog.task import ANSWERS_KEPT, EXTRA_TARGET, MAIN, SHUFFLED_LABELS, TRANSLATED
+from xlift.catalog.task import ANSWERS_KEPT, EXTRA_TARGET, MAIN, MLM, SHUFFLED_LABELS, TRANSLATED
 from xlift.example_sets import STAGE_VERSIONS, ExampleSets, Specification
 from xlift.runs import Cell, Intermediate, shares_data
 from xlift.settings import PackagedEncoder
@@ -48,17 +48,17 @@ class Grid(ExampleSets):
 
     def trunk_specification(self, run: Intermediate) -> Specification:
         """What the state at a budget's branching point depends on: not on where the run was cut on the way there."""
-        point = self.branching_point(run.budget)
-        schedule = {"kind": "constant", "warmup_steps": self.trunk_warmup(run.task, run.budget)}
+        point = self.all_steps(run, self.branching_point(run.budget))
+        schedule = {"kind": "constant", "warmup_steps": self._trunk_warmup_of(run)}
         return self._of_intermediate("trunk", run, point, schedule)
 
     def intermediate_specification(self, run: Intermediate) -> Specification:
         """What an intermediate run's weights depend on."""
-        steps = run.budget.steps
+        steps = self.all_steps(run, run.budget.steps)
         schedule: dict[str, Any] = self._decaying(run.task, steps)
         if self.study.schedule == "trunk":
-            warmup = self.trunk_warmup(run.task, run.budget)
-            schedule = {"kind": "cooldown", "warmup_steps": warmup, "branch": self.branching_point(run.budget)}
+            point = self.all_steps(run, self.branching_point(run.budget))
+            schedule = {"kind": "cooldown", "warmup_steps": self._trunk_warmup_of(run), "branch": point}
         return self._of_intermediate("intermediate", run, steps, schedule)
 
     def target_specification(self, cell: Cell) -> Specification:
@@ -179,10 +179,19 @@ class Grid(ExampleSets):
             specification["parts"] = [
                 {**self.example_set(part), "max_length": length, "stride": self.recipes[part].stride}
                 for part, length in self.run_sets(run)
+                if part != MLM
             ]
+        if run.control == MLM and self.study.mlm is not None:
+            specification["mlm"] = {
+                **self.example_set(MLM),
+                **self.study.mlm.model_dump(include={"share", "mask", "max_length"}),
+            }
         # A trunk and its branches are one stream of examples, whatever the budgets.
         specification["draw"] = _draw("trunk", run.task, run, shared) if shared else _draw(kind, run.task, run)
         return specification
+
+    def _trunk_warmup_of(self, run: Intermediate) -> int:
+        return self.all_steps(run, self.trunk_warmup(run.task, run.budget))
 
     def _in_stages(self, target: str, steps: Sequence[int]) -> Specification:
         """The stages of a target's run, each with its recipe and schedule; the run's own recipe is the last one's, but

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 from xlift.budgets import (
@@ -17,10 +17,11 @@ from xlift.budgets import (
     unique_examples,
 )
 from xlift.catalog.made import translated_name
-from xlift.catalog.task import EXTRA_TARGET, MAIN, MIXTURE, NONE, SHUFFLED_LABELS, TRANSLATED, Recipe, Task
+from xlift.catalog.task import EXTRA_TARGET, MAIN, MIXTURE, MLM, NONE, SHUFFLED_LABELS, TRANSLATED, Task
+from xlift.cotraining import steps_beside
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
-from xlift.mixtures import capped_sum, mixture_recipe
+from xlift.recipes import study_recipes, train_examples
 from xlift.settings import HubEncoder
 from xlift.study import Study
 
@@ -30,8 +31,8 @@ class Intermediate:
     """What is done before the target: a run of an intermediate task at a budget, or what stands in for one.
 
     `control` is None, `shuffled_labels` (the run's training labels are permuted), `translated` (its examples are
-    translations of the task's) or `extra_target` (no run of the task: its steps are spent on the target). The task
-    `none` is the baseline.
+    translations of the task's), `mlm` (steps of masked-language modelling come on top of the budget's) or
+    `extra_target` (no run of the task: its steps are spent on the target). The task `none` is the baseline.
     """
 
     task: str
@@ -106,6 +107,7 @@ def intermediate_runs(study: Study, budgets: Mapping[str, Sequence[Budget]]) -> 
             if budget.arm == MAIN:
                 controls += [SHUFFLED_LABELS] if SHUFFLED_LABELS in study.controls else []
                 controls += [TRANSLATED] if task in study.translated else []
+                controls += [MLM] if task in study.cotrained else []
             found += [Intermediate(task, budget, seed, control) for control in controls for seed in study.seeds]
     return sorted(found, key=lambda run: run.order)
 
@@ -135,34 +137,6 @@ def cells(
     return found
 
 
-def resolved_recipe(study: Study, task: Task) -> Recipe:
-    """The task's recipe with the study's departures from it."""
-    if task.recipe is None:
-        raise ValueError(f"{task.name} has no training examples of its own")
-    change = study.recipes.get(task.name)
-    values = asdict(task.recipe)
-    if change is not None:
-        method = study.trainable.method
-        plain = change.model_dump(exclude_none=True, exclude={"learning_rate", "train_examples"})
-        values.update(plain)
-        if change.learning_rate is not None:
-            others = {key: rate for key, rate in values["learning_rate"].items() if key.split(".")[0] != method}
-            values["learning_rate"] = {**others, method: change.learning_rate}
-    return Recipe(**values)
-
-
-def train_examples(study: Study, task: Task) -> int | None:
-    """Training examples of a task, at most the study's limit, of a mixture up to its cap; None where neither the
-    catalog nor the study knows."""
-    if task.parts:
-        sizes = {part: train_examples(study, study.catalog[part]) for part in task.parts}
-        return capped_sum(sizes, study.mixture.cap)
-    change = study.recipes.get(task.name)
-    found = task.train_examples if change is None or change.train_examples is None else change.train_examples
-    limit = study.data.examples.train
-    return found if found is None or limit is None else min(found, limit)
-
-
 def shares_data(catalog: Mapping[str, Task], intermediate: str, target: str) -> bool:
     """Whether two tasks are trained on examples of the same set; never true of the baseline."""
     first = catalog.get(intermediate)
@@ -174,22 +148,7 @@ class Layout:
 
     def __init__(self, study: Study, file: str) -> None:
         self.study = study
-        self.recipes = {
-            task: resolved_recipe(study, study.catalog[task])
-            for task in study.used
-            if study.catalog[task].recipe is not None
-        }
-        if study.mixed:
-            self.recipes[MIXTURE] = mixture_recipe(
-                study.mixture,
-                study.recipes.get(MIXTURE),
-                {part: self.recipes[part] for part in study.mixed},
-                {part: train_examples(study, study.catalog[part]) for part in study.mixed},
-                study.trainable.method,
-                file,
-            )
-        for task in study.translated:
-            self.recipes[translated_name(task)] = self.recipes[task]
+        self.recipes = study_recipes(study, file)
         self._check_stages(file)
         self._check_batches(file)
         self.budgets: dict[str, list[Budget]] = {
@@ -276,6 +235,11 @@ class Layout:
     def branching_point(self, budget: Budget) -> int:
         """Steps of the trunk before a budget's own branch."""
         return branching_point(budget.steps, self.study.training.cooldown)
+
+    def all_steps(self, run: Intermediate, steps: int) -> int:
+        """Steps of a run by the time its task had `steps`: those that are mixed in come on top."""
+        mlm = self.study.mlm
+        return steps + steps_beside(steps, mlm.share) if run.control == MLM and mlm is not None else steps
 
     def trunk_warmup(self, task: str, budget: Budget) -> int:
         """A share of the reference steps (in the budget's batches), so that adding budgets changes no trunk."""
@@ -371,13 +335,15 @@ class Layout:
     def run_sets(self, run: Intermediate) -> list[tuple[str, int]]:
         """The sets of examples that an intermediate run is trained on, each with its longest sequence.
 
-        Those of a mixture's parts are as long as the part's own recipe has them, but no longer than the budget's.
+        Those of a mixture's parts are as long as the part's own recipe has them, but no longer than the budget's. Texts
+        that are mixed in come last.
         """
         length = run.budget.max_length
         if run.control == TRANSLATED:
             return [(translated_name(run.task), length)]
         parts = self.study.catalog[run.task].parts
-        return [(part, min(self.recipes[part].max_length, length)) for part in parts] or [(run.task, length)]
+        sets = [(part, min(self.recipes[part].max_length, length)) for part in parts] or [(run.task, length)]
+        return [*sets, (MLM, self.recipes[MLM].max_length)] if run.control == MLM else sets
 
     def target_sets(self, target: str) -> list[tuple[str, int]]:
         """The sets of examples that a target is trained on, one after the other, each with its longest sequence."""

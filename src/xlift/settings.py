@@ -140,6 +140,28 @@ class Mixture(Block):
     )
 
 
+class MaskedLanguageModelling(Block):
+    """The arm `mlm`: intermediate runs with steps of masked-language modelling mixed in (docs/budgets.md)."""
+
+    texts: str = Field(
+        min_length=1,
+        description="Folder with `<language>.txt` or `.parquet` (docs/data.md), or its name in `data.folders`.",
+    )
+    tasks: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Intermediate tasks with such an arm; unset: all of `intermediates`."
+    )
+    languages: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Languages (ISO 639-1) of the text; unset: all that the study scores, and English.",
+    )
+    share: Number = Field(
+        0.5, gt=0, le=16, description="Steps of masked-language modelling for each step of the task, on top of these."
+    )
+    mask: Number = Field(0.15, gt=0, le=0.9, description="Share of a sequence's pieces that are to be predicted.")
+    max_length: Count = Field(128, ge=8, le=8192, description="Longest sequence of the text, in tokens.")
+
+
 class Contrasts(Block):
     """The analysis: which languages are low- and high-resource, how sure intervals are, what size matters."""
 

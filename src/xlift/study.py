@@ -18,9 +18,10 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from xlift.blocks import Block, Count, Place
 from xlift.budgets import LARGEST_TIMES, BudgetEntry, Cross, Entry
 from xlift.catalog import CATALOG, names
-from xlift.catalog.made import mixture_task, translated_task
+from xlift.catalog.made import mixture_task, mlm_task, translated_task
 from xlift.catalog.pins import at_revisions
-from xlift.catalog.task import EXTRA_TARGET, LABELLED_FAMILIES, MIXTURE, NONE, SHUFFLED_LABELS, Task
+from xlift.catalog.task import EXTRA_TARGET, LABELLED_FAMILIES, MIXTURE, MLM, NONE, SHUFFLED_LABELS, Task
+from xlift.cotraining import text_files, text_folder
 from xlift.errors import UserError
 from xlift.languages import SOURCE_LANGUAGE
 from xlift.own_tasks import OwnTask
@@ -31,6 +32,7 @@ from xlift.settings import (
     Contrasts,
     Data,
     HubEncoder,
+    MaskedLanguageModelling,
     Mixture,
     PackagedEncoder,
     Power,
@@ -72,6 +74,9 @@ class Study(Block):
         default_factory=dict,
         description="Folder of machine-translated examples by intermediate task; the arm `translated`.",
     )
+    mlm: MaskedLanguageModelling | None = Field(
+        None, description="Masked-language modelling on text per language, mixed into intermediate runs; the arm `mlm`."
+    )
     seeds: tuple[Annotated[Count, Field(ge=0, lt=2**31)], ...] = Field(min_length=1, description="Seeds; one run each.")
     targets: tuple[str, ...] = Field(min_length=1, description="Target tasks, scored in every language.")
     languages: Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
@@ -92,7 +97,7 @@ class Study(Block):
     @classmethod
     def _new_names(cls, values: dict[str, OwnTask]) -> dict[str, OwnTask]:
         for name in values:
-            if name in CATALOG or name in (NONE, MIXTURE):
+            if name in CATALOG or name in (NONE, MIXTURE, MLM):
                 raise ValueError(f"{name!r} is in the catalog already; give the task another name (and `like: {name}`)")
         return values
 
@@ -108,6 +113,7 @@ class Study(Block):
         """The tasks that the study can name and those that it makes of them, by name."""
         made = [mixture_task([self.named[part] for part in self.mixed])] if self.mixed else []
         made += [translated_task(self.named[task]) for task in sorted(self.translated)]
+        made += [mlm_task(self.mlm.max_length)] if self.mlm else []
         return {**self.named, **{task.name: task for task in made}} if made else self.named
 
     @property
@@ -117,6 +123,20 @@ class Study(Block):
             return ()
         chosen = self.intermediates if self.mixture.tasks is None else self.mixture.tasks
         return tuple(sorted(set(chosen) - {MIXTURE}))
+
+    @property
+    def text_languages(self) -> list[str]:
+        """Languages whose text is trained on beside a task, sorted: by default those that are scored, and English."""
+        if self.mlm is not None and self.mlm.languages is not None:
+            return sorted(set(self.mlm.languages))
+        return sorted({SOURCE_LANGUAGE, *(code for target in self.targets for code in self.target_languages(target))})
+
+    @property
+    def cotrained(self) -> tuple[str, ...]:
+        """Intermediate tasks with runs that masked-language modelling is mixed into."""
+        if self.mlm is None:
+            return ()
+        return self.intermediates if self.mlm.tasks is None else self.mlm.tasks
 
     @property
     def used(self) -> list[str]:
@@ -206,10 +226,10 @@ class Study(Block):
         return self
 
     @model_validator(mode="after")
-    def _consistent_translations(self) -> Study:
-        for task in sorted(self.translated):
-            plain = [name for name in self.intermediates if name != MIXTURE]
-            _known((task,), plain, "an intermediate task of this study", "translated: ")
+    def _consistent_arms(self) -> Study:
+        plain = [name for name in self.intermediates if name != MIXTURE]
+        _known(sorted(self.translated), plain, "an intermediate task of this study", "translated: ")
+        _known(self.cotrained, self.intermediates, "an intermediate task of this study", "mlm.tasks: ")
         return self
 
     @model_validator(mode="after")
@@ -363,6 +383,8 @@ def check_paths(study: Study, file: str) -> None:
                 f"{file}: translated.{task}: there are no .parquet files in {folder}; give a folder of prepared "
                 "examples with a language column (docs/budgets.md)"
             )
+    if study.mlm is not None:
+        text_files(text_folder(study.mlm, study.data), study.text_languages, f"{file}: mlm.texts")
     if study.contrasts.resource not in MEASURES:
         sizes = read_sizes(Path(study.contrasts.resource))
         scored = {language for target in study.targets for language in study.target_languages(target)}

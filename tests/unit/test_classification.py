@@ -91,7 +91,7 @@ def test_two_to_five_choices_in_any_batches(tokenizer, cap):
     (wanted,) = torch.autograd.grad(expected, scores)
     head = family.head(1, task, 0.0)
     torch.nn.init.ones_(head.linear.weight)
-    steps = list(Feed(family, encoded, 1, cap).step(torch.arange(len(counts))).batches)
+    steps = list(Feed(family, encoded, 1, cap).step(torch.arange(len(counts)), [0]).batches)
     assert len(steps) in {1: (6,), 150: range(2, 6), 10_000: (1,)}[cap]
     found = torch.zeros(())
     for batch in steps:

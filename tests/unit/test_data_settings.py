@@ -12,7 +12,8 @@ from xlift.budgets import share_of_steps
 from xlift.catalog import CATALOG, task_of
 from xlift.errors import UserError
 from xlift.grid import Grid
-from xlift.runs import Cell, baseline, train_examples
+from xlift.recipes import train_examples
+from xlift.runs import Cell, baseline
 from xlift.sources import reading
 from xlift.sources.readers import read_task
 from xlift.study import Study, check_paths, parse_study

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,12 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from xlift.artifacts import publish_folder
 from xlift.encoder.hub import write_hub
-from xlift.encoder.model import Encoder, WrappedEncoder, load_encoder
+from xlift.encoder.model import Encoder, WrappedEncoder, load_encoder, word_embeddings
 from xlift.errors import UserError
+from xlift.tasks.mlm import MaskedHead
+from xlift.training.build import take_over
 
 CPU = torch.device("cpu")
 SIZES = {
@@ -256,17 +260,20 @@ def hub_model(root: Path, config, kind, name: str = "org/tiny") -> Path:
         (NATIVE["roberta"][0], transformers.RobertaForMaskedLM),
         (NATIVE["bert"][0], transformers.BertForSequenceClassification),
         (NATIVE["xlm-roberta"][0], transformers.XLMRobertaModel),
+        (NATIVE["bert"][0], transformers.BertForMaskedLM),
         (DISTILBERT, transformers.DistilBertForMaskedLM),
     ],
-    ids=["roberta", "bert", "bare", "distilbert"],
+    ids=["roberta", "bert", "bare", "bert with its head", "distilbert"],
 )
 def test_hub_models_become_bare_encoders(tmp_path, config, kind):
     source = hub_model(tmp_path / "root", config, kind)
     out = tmp_path / "out"
     out.mkdir()
     write_hub("org/tiny", None, tmp_path / "root", out)
+    with_head = "ForMaskedLM" in kind.__name__
     assert sorted(path.name for path in out.iterdir()) == [
         "config.json",
+        *(["mlm_head.safetensors"] if with_head else []),
         "model.safetensors",
         "tokenizer.json",
     ]
@@ -281,6 +288,18 @@ def test_hub_models_become_bare_encoders(tmp_path, config, kind):
     with torch.inference_mode():
         expected = reference.base_model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
         torch.testing.assert_close(encoder(tokens, mask)[mask], expected[mask], atol=1e-5, rtol=0)
+        if with_head:
+            # The head stays in float32, so it is the repository's own that is compared with.
+            publish_folder(tmp_path / "published", lambda to: shutil.copytree(out, to, dirs_exist_ok=True), {})
+            head = MaskedHead(32, word_embeddings(encoder))
+            assert take_over(head, tmp_path / "published")
+            scores = kind.from_pretrained(source).eval()
+            scores.base_model.load_state_dict(reference.base_model.state_dict())
+            logits = scores(input_ids=tokens, attention_mask=mask.long()).logits[mask]
+            pieces = tokens[mask]
+            found = head(expected[mask], pieces)
+            right = torch.nn.functional.cross_entropy(logits, pieces, reduction="sum")
+            torch.testing.assert_close(found, right, atol=1e-4, rtol=1e-5)
 
 
 def test_hub_keeps_float32_where_float16_overflows(tmp_path):

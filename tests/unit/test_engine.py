@@ -239,7 +239,8 @@ def test_what_has_to_be_computed_together(family, tiny_encoder):
     expected = largest if family == "multiple_choice" else 2 * 8 * largest
     assert training_run.positions_together(model.family, encoded, 8) == expected
     if family == "retrieval":
-        step = Feed(model.family, encoded, model.encoder.pad_id, 1).step(model.family.training_examples(encoded)[:8])
+        feed = Feed(model.family, encoded, model.encoder.pad_id, 1)
+        step = feed.step(model.family.training_examples(encoded)[:8], [0])
         assert step.batches[0].padded_tokens <= expected
 
 
@@ -342,9 +343,9 @@ def test_a_run_on_a_share_of_the_data_sees_no_other_example(tiny_encoder, comput
     seen = []
     sound = Feed.step
 
-    def step(self, chosen):
+    def step(self, chosen, draw):
         seen.extend(chosen.tolist())
-        return sound(self, chosen)
+        return sound(self, chosen, draw)
 
     monkeypatch.setattr(Feed, "step", step)
     run_loop(model, encoded, settings(6, unique_fraction=0.5, subset_seed=9), compute, tiny_encoder)

@@ -67,7 +67,7 @@ def parts_of(folder: Path, weights: dict[str, float] | None = None, trainable: T
     encoder = next(iter(made.values()))[1].encoder
     heads = torch.nn.ModuleDict({family: model.head for family, (_, model) in made.items()})
     parts = [
-        Part(family, FAMILIES[family], heads[family], made[family][0], lambda sequences, width: 1.0, weight)
+        Part(family, FAMILIES[family], heads[family], made[family][0], lambda batch: 1.0, weight)
         for family, weight in weights.items()
     ]
     return encoder, heads, parts
@@ -100,7 +100,7 @@ def test_a_parts_weight_is_its_examples_up_to_the_cap(inputs, tiny_encoder, comp
     ):
         made = runs.mixture_specification(MIXED, **changes)
         built = building.build(tasks, made, given, compute)
-        (stage,) = building.stages_of(tasks, made, built, lambda family, head: lambda sequences, width: 0.0)
+        (stage,) = building.stages_of(tasks, made, built, lambda family, head: lambda batch: 0.0)
         assert [(part.name, part.weight) for part in stage.parts] == [
             (task.name, weight) for task, weight in zip(tasks, expected, strict=True)
         ]

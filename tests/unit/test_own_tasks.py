@@ -168,7 +168,7 @@ def test_every_metric_that_a_task_may_name_is_there():
 
 
 def test_families_and_languages_are_those_of_the_metrics():
-    assert set(METRICS) == set(DEFAULT_METRICS) == set(FAMILIES) - {"mlm", "mixture"}
+    assert set(METRICS) == set(DEFAULT_METRICS) == set(FAMILIES)
     assert MLQA_LANGUAGES == OF_MLQA
     assert all(set(DEFAULT_METRICS[family]) <= set(METRICS[family]) & set(SCORED) for family in METRICS)
 
@@ -228,6 +228,7 @@ def test_each_mistake_is_one_sentence_with_its_key(change, expected):
 def test_names_that_are_taken_or_no_names_are_refused():
     assert "tasks: 'cldr_kind' is in the catalog already" in refusal(MINE, "cldr_kind")
     assert "tasks: 'none' is in the catalog already" in refusal(MINE, "none")
+    assert "tasks: 'mlm' is in the catalog already" in refusal(MINE, "mlm")
     assert "does not match" in refusal(MINE, "My task")
     assert "'xyz' is not a target task" in refusal(MINE, targets=["xyz"])
     assert "did you mean 'mine'?" in refusal(MINE, targets=["mien"])

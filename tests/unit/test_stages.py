@@ -50,7 +50,7 @@ def start(inputs, out: Path, stages: Any = STAGES, **changes: Any) -> dict[str, 
 
 def loops(folder: Path, trainable: Trainable, compute, settings_of_stages) -> tuple[Any, list[Part]]:
     encoded, model = runs.prepared("classification", folder, trainable, dropout=0.1)
-    part = Part("toy", model.family, model.head, encoded, lambda sequences, width: 1.0)
+    part = Part("toy", model.family, model.head, encoded, lambda batch: 1.0)
     return model, [Stage([part], optimisation) for optimisation in settings_of_stages]
 
 
@@ -88,7 +88,7 @@ def test_a_stages_batches_are_drawn_by_its_own_name(inputs, compute):
     made = runs.staged_specification(STAGES)
     tasks = [toy_task("classification"), dataclasses.replace(toy_task("classification"), name="other")]
     built = building.build(tasks, made, inputs, compute)
-    stages = building.stages_of(tasks, made, built, lambda family, head: lambda sequences, width: 0.0)
+    stages = building.stages_of(tasks, made, built, lambda family, head: lambda batch: 0.0)
     assert [stage.settings.seed for stage in stages] == [part_seed(1, "toy_classification"), part_seed(1, "other")]
     assert [stage.settings.batch_size for stage in stages] == [4, 5]
     assert stages[0].parts[0].head is stages[1].parts[0].head

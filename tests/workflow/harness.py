@@ -183,6 +183,7 @@ def write_tiny_bert(folder: Path) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
+    tokenizer.add_special_tokens(["<mask>"])
     config = {
         "model_type": "bert",
         "vocab_size": tokenizer.get_vocab_size(),

@@ -1,4 +1,4 @@
-"""A mixture and a translated arm through the whole workflow, and what a change to a part repeats."""
+"""A mixture, a translated and a co-trained arm through the whole workflow, and what a change to a part repeats."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ MIXED: dict[str, Any] = {
     "mixture": {"tasks": PARTS, "cap": 1000},
     "recipes": {"mixture": {"steps": 12, "batch_size": 4}},
     "translated": {"cldr_pairs": "translations"},
+    "mlm": {"texts": "texts", "tasks": ["cldr_pairs"], "languages": ["de", "sw"], "max_length": 32},
     "targets": ["cldr_kind"],
 }
 
@@ -41,11 +42,20 @@ def write_translations(folder: Path) -> None:
     pl.DataFrame(rows).write_parquet(folder / "all.parquet")
 
 
+def write_texts(folder: Path) -> None:
+    """Made-up passages in two languages, one of them with some that are longer than a sequence."""
+    folder.mkdir()
+    lines = [" ".join(f"{word}{row}" for word in ("rot", "blau", "gelb") * (1 + row % 9)) for row in range(12)]
+    (folder / "de.txt").write_text("\n".join(lines), encoding="utf-8")
+    pl.DataFrame({"text": [f"nyekundu {row} buluu" for row in range(10)]}).write_parquet(folder / "sw.parquet")
+
+
 @pytest.fixture(scope="module")
 def mixed(hub: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A finished study with a mixture of three families."""
     workspace = Workspace(tmp_path_factory.mktemp("mixed") / "work")
     write_translations(workspace.folder / "translations")
+    write_texts(workspace.folder / "texts")
     study = tiny_study(hub, **MIXED)
     study["recipes"] |= MIXED["recipes"]
     workspace.write_study(study)
@@ -56,9 +66,9 @@ def mixed(hub: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 def test_a_mixture_runs_to_the_end(mixed: Finished) -> None:
     jobs = mixed.ended.jobs
-    # The three parts, the translations and the target; a plain, a translated and a mixed run; a baseline beside them.
-    assert (jobs["prepare_data"], jobs["encode_task"]) == (5, 5)
-    assert (jobs["train_intermediate"], jobs["train_target"], jobs["predict_cell"]) == (3, 4, 4)
+    # Three parts, translations, texts and the target; a plain, a translated, a co-trained and a mixed run; a baseline.
+    assert (jobs["prepare_data"], jobs["encode_task"]) == (6, 6)
+    assert (jobs["train_intermediate"], jobs["train_target"], jobs["predict_cell"]) == (4, 5, 5)
     run = mixed.workspace.results() / "intermediate/mixture/x1/seed1"
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     assert [part["task"] for part in manifest["parts"]] == PARTS
@@ -72,6 +82,7 @@ def test_a_mixture_runs_to_the_end(mixed: Finished) -> None:
     rows = scores.select("intermediate", "arm", "steps").unique().sort("intermediate", "arm").rows()
     assert rows == [
         ("cldr_pairs", "main", 4),
+        ("cldr_pairs", "mlm", 6),
         ("cldr_pairs", "translated", 4),
         ("mixture", "main", 12),
         ("none", "main", 0),
@@ -85,13 +96,28 @@ def test_a_mixture_runs_to_the_end(mixed: Finished) -> None:
     assert (mixed.workspace.results() / "report/index.html").exists()
 
 
+def test_a_co_trained_run_tells_its_parts(mixed: Finished) -> None:
+    run = mixed.workspace.results() / "intermediate/cldr_pairs.mlm/x1/seed1"
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    assert [(part["task"], part["steps"], part["examples"]) for part in manifest["parts"]] == [
+        ("cldr_pairs", 4, 16),
+        ("mlm", 2, 8),
+    ]
+    assert sum(part["flops"] for part in manifest["parts"]) == pytest.approx(manifest["flops"])
+    prepared = json.loads((mixed.workspace.results() / "data/mlm.json").read_text(encoding="utf-8"))
+    assert prepared["rows"] == {"train/de": 12, "train/sw": 10}
+    assert len(prepared["sha256"]) == 64
+    contrasts = pl.read_parquet(mixed.workspace.results() / "contrasts.parquet")
+    assert "arm=mlm" in set(contrasts["scope"])
+
+
 def test_the_plan_counts_what_the_workflow_runs(mixed: Finished) -> None:
     planned = mixed.workspace.xlift("plan", "study.yaml", "--json")
     assert planned.code == 0, planned.output
     found = json.loads(planned.output)
     assert {rule: count for rule, count in found["jobs"].items() if count} == mixed.ended.jobs
     assert found["remaining"]["jobs"] == 0
-    assert found["total"]["steps"] == 12 + 2 * 4 + 4 * 4
+    assert found["total"]["steps"] == 12 + 2 * 4 + 6 + 5 * 4
 
 
 def test_a_cap_repeats_the_mixture_alone(mixed: Finished, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from xlift.catalog.task import MIXTURE, TRANSLATED, Task
+from xlift.catalog.task import MIXTURE, MLM, TEXTS, TRANSLATED, Recipe, Task
 
 
 def mixture_task(parts: Sequence[Task]) -> Task:
@@ -40,4 +40,21 @@ def translated_task(task: Task) -> Task:
         train_examples=None,
         training_data=tuple(sorted(task.trained_on)),
         summary=f"Machine translations of {task.name}.",
+    )
+
+
+def mlm_task(max_length: int = 0) -> Task:
+    """The texts that masked-language modelling is trained on; of no role itself, for its steps are mixed into a task's.
+
+    Of its recipe only the length is its own: steps, batch and learning rate are those of the task's run.
+    """
+    return Task(
+        name=MLM,
+        family="mlm",
+        source=TEXTS,
+        roles=(),
+        languages=(),
+        metrics=(),
+        recipe=Recipe(steps=0, batch_size=0, learning_rate={}, max_length=max_length),
+        summary="Plain text by language.",
     )

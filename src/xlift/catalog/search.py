@@ -111,7 +111,8 @@ RETRIEVAL_TASKS: tuple[Task, ...] = (
             f"Epochs, length and the base rate: {XTREME}train_mewslix.sh; the large rate: its later version "
             f"[{MEMORY}]. Batch of 64, each query against all of it: xlift's own (theirs: 256 for mBERT, 32 for XLM-R, "
             "each query against the part of the batch that is computed with it). Training pairs whose sentence is in "
-            f"dev too are left out. {_DUAL}{LORA} train_examples and files: Mewsli-X's own description (mewsli-x_20220518_6)."
+            f"dev too are left out. {_DUAL}{LORA} train_examples and files: Mewsli-X's own description "
+            "(mewsli-x_20220518_6)."
         ),
         summary="Find the entity that a mention in the news means, among a million, 11 languages (Mewsli-X).",
     ),

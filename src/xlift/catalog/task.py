@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Family = Literal["classification", "multiple_choice", "tagging", "span", "retrieval", "mixture"]
+Family = Literal["classification", "multiple_choice", "tagging", "span", "retrieval", "mixture", "mlm"]
 Split = Literal["train", "dev", "test", "validation"]
 
 ENGLISH = "en"
-"""The language of all training data, but of translations."""
+"""The language of all training data, but of translations and texts."""
 
 NONE = "none"
 """The intermediate "task" of the baseline: straight from the encoder to the target."""
@@ -22,6 +22,10 @@ SHUFFLED_LABELS = "shuffled_labels"
 """Control arms: the intermediate run's steps spent on the target instead; an intermediate task without content."""
 TRANSLATED = "translated"
 """The arm that trains on machine translations of an intermediate task's examples."""
+MLM = "mlm"
+"""The arm whose runs have steps of masked-language modelling mixed in; the set of its texts, and their family."""
+TEXTS = "texts"
+"""The source of plain text by language, in a folder of the user's own."""
 MIXTURE = "mixture"
 """The intermediate task that a study makes of several: they are trained together, with a head each."""
 LABELLED_FAMILIES = ("classification", "multiple_choice", "tagging", "span")
@@ -31,7 +35,7 @@ ANSWERS_KEPT = 5
 """Best answers that predictions keep of a question (span)."""
 
 # Version of what a source's reader makes out of the same raw data; raise it when prepared rows change.
-READER_VERSIONS: Mapping[str, int] = {"cldr": 1, "folder": 2, "hub": 2, "translated": 2}
+READER_VERSIONS: Mapping[str, int] = {"cldr": 1, "folder": 2, "hub": 2, "texts": 1, "translated": 2}
 # The installed package whose version pins a source's raw data, where one does.
 SOURCE_PACKAGES: Mapping[str, str] = {"cldr": "babel"}
 
@@ -137,8 +141,8 @@ class Task:
 
     @property
     def english_only(self) -> bool:
-        """Whether it is trained on English alone, as all tasks but translated ones are."""
-        return self.source != TRANSLATED
+        """Whether it is trained on English alone, as all tasks but translated ones and texts are."""
+        return self.source not in (TRANSLATED, TEXTS)
 
     @property
     def trained_on(self) -> frozenset[str]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xlift.encoder.model import WORD_EMBEDDINGS, AnyEncoder, Dropout, WrappedEncoder
+from xlift.encoder.model import WORD_EMBEDDINGS, AnyEncoder, Dropout, WrappedEncoder, word_embeddings
 from xlift.errors import UserError
 
 ADAPTER = "default"
@@ -258,7 +258,7 @@ def _frozen_name(encoder: AnyEncoder, trainable: Trainable) -> str | None:
         return None
     if not isinstance(encoder, WrappedEncoder):
         return WORD_EMBEDDINGS
-    words = cast(Any, encoder.backbone).get_input_embeddings().weight
+    words = word_embeddings(encoder)
     return next(name for name, parameter in encoder.backbone.named_parameters() if parameter is words)
 
 

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xlift.encoder.pretrained_head import MLM_HEAD, head_of
 from xlift.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def write_hub(model_id: str, revision: str | None, root: Path | None, out: Path)
     """Writes config.json, model.safetensors and the tokenizer of `model_id` into the existing folder `out`.
 
     Reads `root/<org>/<name>` where `root` is given (`revision` is then whatever was downloaded there), the
-    hub otherwise. Heads, pooler and name prefixes are dropped; weights become float16 where all of them fit.
+    hub otherwise. Pooler, name prefixes and heads are dropped, but for that of masked-language modelling, which is
+    written beside the rest; weights become float16 where all of them fit.
     Only safetensors and JSON are read: no pickle, no code of the repository's. UserError for an unknown id,
     no network, a missing file, or weights in another format.
     """
@@ -60,7 +62,8 @@ def write_hub(model_id: str, revision: str | None, root: Path | None, out: Path)
             f"encoder {model_id}: {source} has no tokenizer.json: save its fast tokenizer there"
             " (AutoTokenizer.from_pretrained(...).save_pretrained(...)) or choose another encoder"
         )
-    weights = _half(_bare(model_id, _read_weights(model_id, source)))
+    stored = _read_weights(model_id, source)
+    weights = _half(_bare(model_id, stored))
     config.pop("auto_map", None)  # names code of the repository's, which is never run
     config.pop("torch_dtype", None)
     config["dtype"] = str(next(iter(weights.values())).dtype).removeprefix("torch.")
@@ -68,8 +71,11 @@ def write_hub(model_id: str, revision: str | None, root: Path | None, out: Path)
     from safetensors.torch import save_file
 
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    if head := head_of(stored):
+        save_file(head, out / MLM_HEAD)
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (out / "model.safetensors").chmod((out / "config.json").stat().st_mode)  # safetensors makes it private
+    for path in out.glob("*.safetensors"):  # which safetensors makes private
+        path.chmod((out / "config.json").stat().st_mode)
     for name in _COPIED:
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)

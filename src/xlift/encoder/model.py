@@ -328,6 +328,13 @@ def load_encoder(folder: Path, *, dtype: torch.dtype, device: torch.device, drop
     return kind.from_folder(folder, dtype=dtype, device=device, dropout=dropout).eval()
 
 
+def word_embeddings(encoder: AnyEncoder) -> nn.Parameter:
+    """The matrix that tokens are looked up in [vocabulary, size]."""
+    if isinstance(encoder, WrappedEncoder):
+        return cast(nn.Parameter, cast(Any, encoder.backbone).get_input_embeddings().weight)
+    return cast(nn.Parameter, encoder.embeddings.word_embeddings.weight)
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The folder's config.json; UserError where it is missing or not JSON."""
     path = folder / "config.json"

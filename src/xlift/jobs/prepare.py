@@ -20,7 +20,7 @@ from xlift.artifacts import (
     verified,
 )
 from xlift.catalog import task_of
-from xlift.catalog.task import TRANSLATED, Task
+from xlift.catalog.task import TEXTS, TRANSLATED, Task
 from xlift.errors import UserError
 
 SIZE_TOLERANCE = 0.01
@@ -88,11 +88,11 @@ def prepare_data(
 
     `hub_root`: as in `prepare_encoder`; `folders`: the user's folders of data by name.
     """
-    from xlift.tasks.families import FAMILIES
+    from xlift.tasks.families import OBJECTIVES
 
     task = task_of(specification)
     frame, found = _examples(specification, task, None if hub_root is None else Path(hub_root), folders or {})
-    FAMILIES[task.family].check(frame, task)
+    OBJECTIVES[task.family].check(frame, task)
     for place, reasons in found.get("dropped", {}).items():
         for reason, rows in reasons.items():
             print(f"{task.name}, {place}: {rows:,} rows left out: {reason}", flush=True)
@@ -122,6 +122,11 @@ def _examples(
 
         frame, counts = translated.prepare(Path(specification["folder"]), task)
         return limited(frame, limits), counts
+    if task.source == TEXTS:
+        from xlift.sources import texts
+        from xlift.sources.readers import limited
+
+        return limited(texts.read(Path(specification["folder"]), languages), limits), {}
     if not task.slices:
         from xlift.sources import cldr
         from xlift.sources.readers import limited
@@ -181,7 +186,7 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
     from tokenizers import Tokenizer
 
     from xlift.tasks.encoded import SPLITS, TOKENS
-    from xlift.tasks.families import FAMILIES
+    from xlift.tasks.families import OBJECTIVES
     from xlift.tasks.fertility import tokens_per_character
     from xlift.tasks.retrieval import prefixed
 
@@ -191,10 +196,11 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
     tokenizer.no_padding()  # some exports pad by default, and their pads would count as text
     frame = pl.read_parquet(checked_examples(examples))
     texts = prefixed(frame, **specification["prefixes"]) if "prefixes" in specification else frame
-    encoded = FAMILIES[task.family].encode(texts, tokenizer, task, specification["max_length"], specification["stride"])
+    family = OBJECTIVES[task.family]
+    encoded = family.encode(texts, tokenizer, task, specification["max_length"], specification["stride"])
     of_train = encoded.split[encoded.owner] == SPLITS.index("train")
     if not task.direct:
-        found = len(FAMILIES[task.family].training_examples(encoded))
+        found = len(family.training_examples(encoded))
         check_train_examples(task.name, found, specification["train_examples"], examples)
     facts = {
         "fingerprint": fingerprint(specification),
@@ -208,7 +214,7 @@ def encode_task(specification: dict[str, Any], examples: Path, encoder: Path, ma
             "sequences": int(of_train.sum()),
             "tokens": int(encoded.lengths[of_train].sum()),
         },
-        "tokens_per_character": tokens_per_character(frame, FAMILIES[task.family].text_columns, tokenizer),
+        "tokens_per_character": tokens_per_character(frame, family.text_columns, tokenizer),
     }
     publish_folder(manifest.parent, lambda folder: encoded.save(folder / TOKENS), facts)
 

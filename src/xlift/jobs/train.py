@@ -50,8 +50,9 @@ def train_job(
 
 
 def trained_on(specification: dict[str, Any]) -> list[dict[str, Any]]:
-    """The facts of each task that a run is trained on: parts, stages, or the run's only one."""
-    return specification.get("parts") or specification.get("stages") or [specification]
+    """The facts of each task that a run is trained on: parts, stages, or the run's only one; then texts mixed in."""
+    found: list[dict[str, Any]] = specification.get("parts") or specification.get("stages") or [specification]
+    return [*found, specification["mlm"]] if "mlm" in specification else found
 
 
 def state_folder(run: Path, kind: str) -> Path:

@@ -14,14 +14,13 @@ from functools import cache
 from statistics import fmean
 
 from xlift.artifacts import fingerprint
-from xlift.catalog.made import translated_name
-from xlift.catalog.task import EXTRA_TARGET, TRANSLATED
+from xlift.catalog.task import EXTRA_TARGET, MLM, TRANSLATED
 from xlift.errors import UserError
 from xlift.grid import Grid
 from xlift.planning.dag import Job
 from xlift.planning.evidence import Evidence, RunRecord, TokenRecord, model_key
-from xlift.runs import train_examples
-from xlift.training.cost import EncoderShape, forward_flops, training_flops
+from xlift.recipes import train_examples
+from xlift.training.cost import EncoderShape, forward_flops, head_flops, tied_flops, training_flops
 
 PADDING = 1.15
 """Token positions computed for each token, where no run tells: batches are of like length."""
@@ -126,7 +125,7 @@ class CostModel:
             examples = float(sum(own * batch for own, batch in zip(by_set, sizes, strict=True)))
         else:
             task, length, size = run.task, run.budget.max_length, run.budget.batch_size
-            task = translated_name(task) if run.control == TRANSLATED else task
+            task = run.name if run.control in (TRANSLATED, MLM) else task
             steps = own_steps(grid, job)
             examples = float(steps * size)
         one = self.per_example(task, length)
@@ -166,11 +165,25 @@ class CostModel:
             trainable.method,
             trainable.rank,
         )
-        return PerExample(tokens, flops / 1000)
+        return PerExample(tokens, flops / 1000 + (self._decoding(tokens) if task == MLM else 0.0))
+
+    def _decoding(self, tokens: float) -> float:
+        """Operations of the head of masked-language modelling over a sequence: all heads but this one are small."""
+        study = self.grid.study
+        if study.mlm is None:
+            raise ValueError("a study without masked-language modelling")
+        rows = study.mlm.mask * tokens
+        trainable = study.trainable
+        trained = trainable.method == "full" and trainable.layers is None and not trainable.freeze_word_embeddings
+        return head_flops(self.shape.hidden**2, rows) + tied_flops(VOCABULARY * self.shape.hidden, rows, trained)
 
     def _weights(self, task: str, length: int) -> dict[tuple[str, int], float]:
-        """How many of a run's examples are of each part (the cap where its size is not known) or stage, if any."""
-        grid, entry = self.grid, self.grid.study.catalog[task]
+        """How many of a run's examples are of each part (the cap where its size is not known) or stage, if any; or of
+        its task and of the texts that are mixed in."""
+        grid, mlm = self.grid, self.grid.study.mlm
+        if mlm is not None and task.endswith(f".{MLM}"):
+            return {(task.removesuffix(f".{MLM}"), length): 1.0, (MLM, mlm.max_length): mlm.share}
+        entry = grid.study.catalog[task]
         found: dict[tuple[str, int], float] = {}
         for part in entry.parts:
             size = train_examples(grid.study, grid.study.catalog[part])
@@ -249,13 +262,14 @@ def own_steps(grid: Grid, job: Job) -> int:
     run = job.run
     if run is None:
         raise ValueError("a job of no run")
+    steps = grid.all_steps(run, run.budget.steps)
     if grid.study.schedule != "trunk":
-        return run.budget.steps
-    point = grid.branching_point(run.budget)
+        return steps
+    point = grid.all_steps(run, grid.branching_point(run.budget))
     if job.rule == "train_intermediate":
-        return run.budget.steps - point
+        return steps - point
     before = grid.trunk_before(run)
-    return point - (grid.branching_point(before.budget) if before is not None else 0)
+    return point - (grid.all_steps(run, grid.branching_point(before.budget)) if before is not None else 0)
 
 
 def trained_weights(shape: EncoderShape, grid: Grid) -> int:

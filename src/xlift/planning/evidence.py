@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xlift.catalog.task import MLM
+
 RUN_FOLDERS = {"trunk": "train_trunk", "intermediate": "train_intermediate", "target": "train_target"}
 """Folders of training runs, and the rule that fills each."""
 SCORED = re.compile(r"^(\d+) cells scored and \d+ kept in ([0-9.]+) s$", re.MULTILINE)
@@ -123,7 +125,7 @@ def _run(rule: str, manifest: dict[str, Any], benchmark: float | None) -> RunRec
         specification = manifest["specification"]
         return RunRecord(
             rule=rule,
-            task=specification["task"],
+            task=specification["task"] + (f".{MLM}" if MLM in specification else ""),
             length=specification["recipe"]["max_length"],
             batch_size=specification["recipe"]["batch_size"],
             model=model_key(specification["encoder"], specification["trainable"]),

@@ -121,11 +121,11 @@ def trunk_ratio(grid: Grid) -> float:
     trunks = branches = independent = 0
     furthest: dict[tuple[str, str, int], int] = {}
     for run in grid.intermediates:
-        point = grid.branching_point(run.budget)
+        point, steps = (grid.all_steps(run, n) for n in (grid.branching_point(run.budget), run.budget.steps))
         trunk = (run.name, run.arm, run.seed)
         furthest[trunk] = max(point, furthest.get(trunk, 0))
-        branches += run.budget.steps - point
-        independent += run.budget.steps
+        branches += steps - point
+        independent += steps
     trunks = sum(furthest.values())
     return (trunks + branches) / independent
 

@@ -26,7 +26,7 @@ class Encoded:
     An example owns one or more sequences (a choice, a window); sequences follow the order of their examples.
     `tokens` [all tokens] int32, `offsets` [sequences + 1] int64, `owner` [sequences] int64 (example of a sequence),
     `split` [examples] uint8 (index into SPLITS), `by_token` arrays run along `tokens`, `by_sequence` along sequences,
-    `by_example` along examples.
+    `by_example` along examples; `whole` ones are of all examples together.
     """
 
     tokens: Tensor
@@ -36,6 +36,7 @@ class Encoded:
     by_token: dict[str, Tensor] = field(default_factory=dict)
     by_sequence: dict[str, Tensor] = field(default_factory=dict)
     by_example: dict[str, Tensor] = field(default_factory=dict)
+    whole: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def lengths(self) -> Tensor:
@@ -53,7 +54,7 @@ class Encoded:
     def save(self, path: Path) -> None:
         """Write all arrays to one safetensors file."""
         tensors = {"tokens": self.tokens, "offsets": self.offsets, "owner": self.owner, "split": self.split}
-        for level in ("by_token", "by_sequence", "by_example"):
+        for level in ("by_token", "by_sequence", "by_example", "whole"):
             tensors.update({f"{level}.{name}": tensor for name, tensor in getattr(self, level).items()})
         path.write_bytes(save({name: tensors[name].contiguous() for name in sorted(tensors)}))
 

@@ -1,4 +1,4 @@
-"""What every task family provides, from prepared rows to predictions."""
+"""What every task family provides, from prepared rows to predictions; and what it shares with other objectives."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor, nn
@@ -30,12 +31,12 @@ COMMON = (
 COMMON_COLUMNS: Mapping[str, pl.DataType] = schema_of(COMMON)
 
 
-class Family(ABC):
-    """One task family. Stateless: heads hold all that is trained."""
+class Objective(ABC):
+    """What a run can be trained on, from prepared rows to a loss. Stateless: heads hold all that is trained."""
 
     name: str
     columns: ClassVar[Mapping[str, pl.DataType]]
-    """The family's own columns of prepared examples."""
+    """Its own columns of prepared examples."""
     optional_columns: ClassVar[Mapping[str, pl.DataType]] = {}
     """Columns that rows may have, too, and that may be null."""
     meanings: ClassVar[Mapping[str, str]] = {}
@@ -44,10 +45,6 @@ class Family(ABC):
     """Those of them that hold text in the example's language, and in no other."""
     whole_batch = False
     """Whether the loss needs all sequences of an optimiser step in one forward pass."""
-    outputs_by_token = False
-    """Whether `outputs` run along tokens."""
-    outputs_on_device = False
-    """Whether `decode` computes on the device with all outputs."""
 
     def check(self, frame: pl.DataFrame, task: Task) -> None:
         """Refuse prepared rows with missing columns, other types, nulls, repeated ids or an unknown split."""
@@ -91,19 +88,60 @@ class Family(ABC):
 
     @abstractmethod
     def check_values(self, frame: pl.DataFrame, task: Task) -> None:
-        """Refuse rows whose values make no sense in this family."""
+        """Refuse rows whose values make no sense here."""
 
     @abstractmethod
     def encode(self, frame: pl.DataFrame, tokenizer: Tokenizer, task: Task, max_length: int, stride: int) -> Encoded:
         """Token sequences of every row, in order."""
 
     @abstractmethod
-    def head(self, hidden: int, task: Task, dropout: float) -> nn.Module:
-        """A fresh head over hidden states of size `hidden`."""
+    def fresh_head(self, hidden: int, words: nn.Parameter, task: Task, dropout: float) -> nn.Module:
+        """A fresh head over hidden states of size `hidden` of an encoder with these word embeddings."""
 
     @abstractmethod
     def loss(self, head: nn.Module, hidden: Tensor, batch: Batch, encoded: Encoded) -> Tensor:
         """Loss summed over the batch's units (see `units`). `hidden` [sequences, tokens, hidden]."""
+
+    def units(self, encoded: Encoded) -> Tensor:
+        """How many loss terms each example has [examples]; the loss is a mean over an optimiser step's terms."""
+        return torch.ones(len(encoded.split), dtype=torch.int64)
+
+    def drawn(self, encoded: Encoded, examples: Tensor, generator: np.random.Generator) -> tuple[Encoded, Tensor]:
+        """Some examples as one step sees them, and which they are there: as they are, if nothing is drawn anew for each
+        use."""
+        return encoded, examples
+
+    @abstractmethod
+    def head_rows(self, batch: Batch) -> int:
+        """Token positions or sequences of a batch that the head computes with."""
+
+    def training_examples(self, encoded: Encoded) -> Tensor:
+        """Indices of the examples a run draws from."""
+        return encoded.examples("train")
+
+    def sequences(self, encoded: Encoded, examples: Tensor) -> Tensor:
+        """Sequences that belong to the given examples, example by example."""
+        first = encoded.first_sequence()
+        return torch.cat([torch.arange(int(first[e]), int(first[e + 1])) for e in examples.tolist()])
+
+
+class Family(Objective):
+    """One task family."""
+
+    outputs_by_token = False
+    """Whether `outputs` run along tokens."""
+    outputs_on_device = False
+    """Whether `decode` computes on the device with all outputs."""
+
+    @abstractmethod
+    def head(self, hidden: int, task: Task, dropout: float) -> nn.Module:
+        """A fresh head over hidden states of size `hidden`."""
+
+    def fresh_head(self, hidden: int, words: nn.Parameter, task: Task, dropout: float) -> nn.Module:
+        return self.head(hidden, task, dropout)
+
+    def head_rows(self, batch: Batch) -> int:
+        return batch.padded_tokens if self.outputs_by_token else len(batch.tokens)
 
     @abstractmethod
     def outputs(self, head: nn.Module, hidden: Tensor, batch: Batch) -> Tensor:
@@ -148,10 +186,6 @@ class Family(ABC):
         """
         return floor(task.metrics[0], predictions["gold"].to_list(), SOURCE_LANGUAGE)
 
-    def units(self, encoded: Encoded) -> Tensor:
-        """How many loss terms each example has [examples]; the loss is a mean over an optimiser step's terms."""
-        return torch.ones(len(encoded.split), dtype=torch.int64)
-
     def shuffled(self, encoded: Encoded, seed: int) -> Encoded:
         """The control without content: the same training examples with labels that say nothing about them."""
         generator = torch.Generator().manual_seed(seed)
@@ -160,15 +194,6 @@ class Family(ABC):
     @abstractmethod
     def without_content(self, encoded: Encoded, examples: Tensor, generator: torch.Generator) -> dict[str, Any]:
         """Fields of `encoded` to replace so that the labels of `examples` tell nothing: drawn anew or permuted."""
-
-    def training_examples(self, encoded: Encoded) -> Tensor:
-        """Indices of the examples a run draws from."""
-        return encoded.examples("train")
-
-    def sequences(self, encoded: Encoded, examples: Tensor) -> Tensor:
-        """Sequences that belong to the given examples, example by example."""
-        first = encoded.first_sequence()
-        return torch.cat([torch.arange(int(first[e]), int(first[e + 1])) for e in examples.tolist()])
 
 
 def permuted(values: Tensor, places: Tensor, generator: torch.Generator) -> Tensor:

@@ -14,6 +14,7 @@ from xlift.catalog.task import Task
 from xlift.errors import UserError
 from xlift.tasks.encoded import IGNORED, SPLITS, Batch, Builder, Encoded
 from xlift.tasks.family import Family, LinearHead, label_index, permuted, prediction_frame, varied
+from xlift.tasks.special import frame_tokens, unknown_token
 from xlift.tasks.windows import home_window, windows
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class Tagging(Family):
 
     def encode(self, frame: pl.DataFrame, tokenizer: Tokenizer, task: Task, max_length: int, stride: int) -> Encoded:
         tokenizer.no_truncation()
-        start, end = _frame_tokens(tokenizer)
-        unknown = _unknown_token(tokenizer)
+        start, end = frame_tokens(tokenizer)
+        unknown = unknown_token(tokenizer)
         vocabulary = sorted(set(frame["tokens"].explode()))
         pieces = {
             # A word the tokenizer deletes (a control character) still needs a place for its prediction.
@@ -113,21 +114,3 @@ class Tagging(Family):
 
     def units(self, encoded: Encoded) -> Tensor:
         return encoded.by_example["words"]
-
-
-def _frame_tokens(tokenizer: Tokenizer) -> tuple[int, int]:
-    """The special tokens the tokenizer puts before and after one text."""
-    ids = tokenizer.encode("").ids
-    if len(ids) != 2:
-        raise UserError(
-            "the encoder's tokenizer does not put one special token before and one after a text; use another encoder"
-        )
-    return ids[0], ids[1]
-
-
-def _unknown_token(tokenizer: Tokenizer) -> int:
-    """The token of what the vocabulary lacks."""
-    for name in ("<unk>", "[UNK]"):
-        if (found := tokenizer.token_to_id(name)) is not None:
-            return found
-    raise UserError("the encoder's tokenizer has neither <unk> nor [UNK]; use another encoder")

@@ -26,12 +26,17 @@ def forward_flops(shape: EncoderShape, sequences: int, width: int) -> float:
     return 2.0 * shape.linear_parameters * positions + 4.0 * shape.layers * shape.hidden * width * positions
 
 
-def head_flops(weights: int, rows: int) -> float:
+def head_flops(weights: int, rows: float) -> float:
     """Forward and backward pass of a head's matrices, `weights` in all, over `rows` token positions or sequences.
 
     Three forward passes: gradients of its inputs and of its weights are both needed.
     """
     return 6.0 * weights * rows
+
+
+def tied_flops(weights: int, rows: float, trained: bool) -> float:
+    """The same of word embeddings, `weights` in all, that decode `rows` positions: frozen ones need no gradient."""
+    return (6.0 if trained else 4.0) * weights * rows
 
 
 def conventional_flops(weights: int, tokens: int) -> float:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from xlift.tasks.encoded import Batch, Encoded, collate, token_capped
-from xlift.tasks.family import Family
+from xlift.tasks.family import Objective
 
 AHEAD = 2
 """Steps prepared before they are needed."""
@@ -33,22 +34,37 @@ class Feed:
     An example with more positions is alone; a family that needs all sequences of a step at once gets one batch.
     """
 
-    def __init__(self, family: Family, encoded: Encoded, pad_id: int, cap: int) -> None:
-        self.encoded = encoded
+    def __init__(self, family: Objective, encoded: Encoded, pad_id: int, cap: int) -> None:
         self._family, self._pad_id, self._cap = family, pad_id, cap
-        self._units = family.units(encoded)
-        self._longest = example_lengths(encoded)
-        self._first = encoded.first_sequence()
+        self._sizes = _Sizes.of(family, encoded)
 
-    def step(self, chosen: Tensor) -> Step:
-        """The step that sees the examples `chosen`."""
+    def step(self, chosen: Tensor, draw: Sequence[int]) -> Step:
+        """The step that sees the examples `chosen`; what is drawn anew for it depends on `draw` alone."""
+        before = self._sizes.encoded
+        generator = np.random.Generator(np.random.PCG64([*draw, 0xD2A3]))
+        encoded, places = self._family.drawn(before, chosen, generator)
+        sizes = self._sizes if encoded is before else _Sizes.of(self._family, encoded)
         if self._family.whole_batch:
-            groups = [chosen]
+            groups = [places]
         else:
-            counts = self._first[chosen + 1] - self._first[chosen]
-            groups = [chosen[index] for index in token_capped(self._longest[chosen], counts, self._cap)]
-        batches = [collate(self.encoded, self._family.sequences(self.encoded, group), self._pad_id) for group in groups]
-        return Step(len(chosen), int(self._units[chosen].sum()), batches)
+            counts = sizes.first[places + 1] - sizes.first[places]
+            groups = [places[index] for index in token_capped(sizes.longest[places], counts, self._cap)]
+        batches = [collate(encoded, self._family.sequences(encoded, group), self._pad_id) for group in groups]
+        return Step(len(places), int(sizes.units[places].sum()), batches)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Examples, and of each its loss terms, the tokens of its longest sequence and the place of its first one."""
+
+    encoded: Encoded
+    units: Tensor
+    longest: Tensor
+    first: Tensor
+
+    @classmethod
+    def of(cls, family: Objective, encoded: Encoded) -> _Sizes:
+        return cls(encoded, family.units(encoded), example_lengths(encoded), encoded.first_sequence())
 
 
 def example_lengths(encoded: Encoded) -> Tensor:

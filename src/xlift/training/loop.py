@@ -250,8 +250,8 @@ class TrainingLoop:
 
     def _steps(self) -> Iterator[Step]:
         """The steps still to be made, prepared ahead where the device works by itself."""
-        plan = islice(planned(self._courses), self.realised.total.steps, None)
-        steps: Iterable[Step] = (course.step(place, chosen) for course, place, chosen in plan)
+        plan = islice(enumerate(planned(self._courses)), self.realised.total.steps, None)
+        steps: Iterable[Step] = (course.step(number, place, chosen) for number, (course, place, chosen) in plan)
         if self._compute.device.type == "cuda":
             steps = prefetched(pinned(steps))
         return iter(steps)
@@ -270,7 +270,7 @@ class TrainingLoop:
             self._history[place, 0] += loss.detach()
             tokens += int(prepared.lengths.sum())
             padded += prepared.padded_tokens
-            flops += part.cost(*prepared.tokens.shape)
+            flops += part.cost(prepared)
         parameters = self._parameters.values()
         self._history[place, 1] = nn.utils.clip_grad_norm_(parameters, course.settings.clip)
         self._optimiser.step(self._rate(place))

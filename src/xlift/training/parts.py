@@ -3,7 +3,8 @@
 A step of a mixture is a batch of one part: one head, and one mean over the terms of one kind of loss. A batch of
 several parts would have to weigh their losses against each other (a tagged sentence has dozens of terms and a sentence
 pair one), and that weight would be one more setting that nobody chose. Parts are drawn in proportion to their numbers
-of examples up to a cap: examples-proportional mixing (Raffel et al., 2020, arXiv 1910.10683, section 3.5.2).
+of examples up to a cap: examples-proportional mixing (Raffel et al., 2020, arXiv 1910.10683, section 3.5.2). Steps of
+masked-language modelling are not drawn: they come at even distances between the others.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 
 from xlift.artifacts import fingerprint
 from xlift.budgets import check_batch
+from xlift.cotraining import steps_beside
 from xlift.errors import UserError
-from xlift.tasks.encoded import Encoded
-from xlift.tasks.family import Family
+from xlift.tasks.encoded import Batch, Encoded
+from xlift.tasks.family import Objective
 from xlift.training.batches import plan_batches, training_subset
 from xlift.training.feed import Feed, Step, example_lengths
 from xlift.training.schedule import Schedule
@@ -47,24 +49,28 @@ class Optimisation:
 class Part:
     """One set of examples with the head that learns from it.
 
-    `cost(sequences, width)`: operations of one forward and backward pass. `weight`: how likely a step of a mixture is
-    one of this part, as a multiple of the other parts' weights.
+    `cost(batch)`: operations of one forward and backward pass. `weight`: how likely a step of a mixture is one of this
+    part, as a multiple of the other parts' weights.
     """
 
     name: str
-    family: Family
+    family: Objective
     head: nn.Module
     encoded: Encoded
-    cost: Callable[[int, int], float]
+    cost: Callable[[Batch], float]
     weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Parts that are trained together, and how."""
+    """Parts that are trained together, and how.
+
+    `beside`: steps of the last part for each step of the others, at even distances (None: it is one of these).
+    """
 
     parts: Sequence[Part]
     settings: Optimisation
+    beside: float | None = None
 
 
 class Course:
@@ -75,7 +81,7 @@ class Course:
 
     def __init__(self, stage: Stage, first: int, first_part: int, pad_id: int, cap: int, name: str) -> None:
         self.settings, self.first = stage.settings, first
-        self._parts, self._first_part = stage.parts, first_part
+        self._parts, self._first_part, self._beside = stage.parts, first_part, stage.beside
         self._examples: list[Tensor] = []
         self._feeds: list[Feed] = []
         several = len(stage.parts) > 1
@@ -110,13 +116,18 @@ class Course:
             )
             for part, examples in zip(self._parts, self._examples, strict=True)
         ]
-        draws = drawn_parts([part.weight for part in self._parts], seed)
+        weights = [part.weight for part in self._parts]
+        if self._beside is None:
+            draws = drawn_parts(weights, seed)
+        else:
+            draws = interleaved(drawn_parts(weights[:-1], seed), len(weights) - 1, self._beside)
         for _, place in zip(range(steps), draws, strict=False):
             yield place, next(batches[place])
 
-    def step(self, place: int, chosen: Tensor) -> Step:
-        """The step that sees the examples `chosen` of a part."""
-        return replace(self._feeds[place].step(chosen), part=self._first_part + place)
+    def step(self, number: int, place: int, chosen: Tensor) -> Step:
+        """The run's step with this number, which sees the examples `chosen` of a part."""
+        made = self._feeds[place].step(chosen, [self.settings.seed, number])
+        return replace(made, part=self._first_part + place)
 
 
 def courses(stages: Sequence[Stage], pad_id: int, cap: int, name: str) -> list[Course]:
@@ -144,6 +155,13 @@ def drawn_parts(weights: Sequence[float], seed: int) -> Iterator[int]:
     while True:
         place = int(np.searchsorted(bounds, generator.random() * bounds[-1], side="right"))
         yield min(place, len(weights) - 1)  # the product may round up to the last bound
+
+
+def interleaved(places: Iterator[int], other: int, share: float) -> Iterator[int]:
+    """The places with `share` times as many of `other` between them: after the n-th, `steps_beside` of n in all."""
+    for number, place in enumerate(places):
+        yield place
+        yield from [other] * (steps_beside(number + 1, share) - steps_beside(number, share))
 
 
 def part_seed(seed: int, name: str) -> int:

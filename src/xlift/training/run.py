@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import nn
 
 from xlift.artifacts import MANIFEST, VOUCHING, fingerprint, publish_folder, read_manifest, verified
-from xlift.catalog.task import Task
+from xlift.catalog.task import MLM, Task
 from xlift.compute import Compute, choose_compute
 from xlift.encoder.adapt import Trainable, trained_state
 from xlift.encoder.model import read_config
@@ -26,12 +26,13 @@ from xlift.errors import UserError
 from xlift.hooks import recorded, step_pause
 from xlift.metrics import score_predictions
 from xlift.predict import predict_split
-from xlift.tasks.encoded import Encoded
+from xlift.tasks.encoded import Batch, Encoded
 from xlift.tasks.families import FAMILIES
-from xlift.tasks.family import Family
+from xlift.tasks.family import Objective
+from xlift.tasks.mlm import MaskedHead
 from xlift.training.build import Built, Inputs, build, recipes_of, stages_of
 from xlift.training.checkpoint import WEIGHTS, check_encoder, joined_weights
-from xlift.training.cost import EncoderShape, conventional_flops, head_flops, training_flops
+from xlift.training.cost import EncoderShape, conventional_flops, head_flops, tied_flops, training_flops
 from xlift.training.execution import Execution, Weights, memory_plan
 from xlift.training.feed import example_lengths
 from xlift.training.loop import Realised, TrainingLoop
@@ -150,6 +151,8 @@ def train_run(
     }
     if "parts" in specification or "stages" in specification:
         facts["parts"] = amounts_of_parts(tasks, realised)
+    if built.mlm_head is not None:
+        facts["mlm_head"] = built.mlm_head
     manifest = publish_folder(out, write, facts)
     if states is not None:
         states.remove()
@@ -177,24 +180,27 @@ def run_sizes(specification: Mapping[str, Any], inputs: Inputs, model: Built) ->
 
 def run_cost(
     specification: Mapping[str, Any], sizes: Sizes, checkpointing: bool
-) -> Callable[[Family, nn.Module], Callable[[int, int], float]]:
-    """Operations of a forward and backward pass over (sequences, width), given a family and its head."""
+) -> Callable[[Objective, nn.Module], Callable[[Batch], float]]:
+    """Operations of a forward and backward pass over a batch, given a family and its head."""
     trainable = Trainable(**specification["trainable"])
 
-    def of_part(family: Family, head: nn.Module) -> Callable[[int, int], float]:
+    def of_part(family: Objective, head: nn.Module) -> Callable[[Batch], float]:
         matrices = sum(p.numel() for p in head.parameters() if p.ndim == 2)
+        tied = head.words if isinstance(head, MaskedHead) else None
 
-        def cost(sequences: int, width: int) -> float:
-            rows = sequences * width if family.outputs_by_token else sequences
+        def cost(batch: Batch) -> float:
+            sequences, width = batch.tokens.shape
+            rows = family.head_rows(batch)
             encoder = training_flops(sizes.shape, sequences, width, trainable.method, trainable.rank, checkpointing)
-            return encoder + head_flops(matrices, rows)
+            decoder = 0.0 if tied is None else tied_flops(tied.numel(), rows, tied.requires_grad)
+            return encoder + head_flops(matrices, rows) + decoder
 
         return cost
 
     return of_part
 
 
-def positions_together(family: Family, encoded: Encoded, batch_size: int) -> int:
+def positions_together(family: Objective, encoded: Encoded, batch_size: int) -> int:
     """Token positions that have to be computed in one pass, at most.
 
     Those of the largest example, all its sequences padded to its longest one; or, where the loss needs a whole
@@ -248,14 +254,15 @@ def encoder_shape(folder: Path, trained_layers: int | None) -> EncoderShape:
 def dev_of_run(
     tasks: Sequence[Task], specification: Mapping[str, Any], built: Built, inputs: Inputs, compute: Compute
 ) -> dict[str, Any]:
-    """English dev of a run: of its only or last task, or of all parts of a mixture."""
+    """English dev of a run: of its only or last task, or of all parts of a mixture. Texts mixed in have no dev."""
+    looked_at = [
+        one for one in zip(tasks, built.heads, built.encoded, inputs.data, strict=True) if one[0].family != MLM
+    ][0 if "parts" in specification else -1 :]
     found = {
         task.name: evaluate_dev(task, built.encoder, head, encoded, data, compute)
-        for task, head, encoded, data in list(zip(tasks, built.heads, built.encoded, inputs.data, strict=True))[
-            0 if "parts" in specification else -1 :
-        ]
+        for task, head, encoded, data in looked_at
     }
-    return dev_of_parts(found) if "parts" in specification else found[tasks[-1].name]
+    return dev_of_parts(found) if "parts" in specification else found[looked_at[-1][0].name]
 
 
 def amounts_of_parts(tasks: Sequence[Task], realised: Realised) -> list[dict[str, Any]]:
