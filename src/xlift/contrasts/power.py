@@ -206,7 +206,7 @@ def pilot_spreads(gains: pl.DataFrame, languages: Mapping[str, Language], settin
     What the pilot's grid cannot tell apart stays together in the component that more runs help least: with one
     intermediate task, all that languages differ by is taken to be common to all intermediate tasks.
     """
-    table = GainTable.read(gains, languages, settings)
+    table = GainTable.read(gains, gains, languages, settings)  # whatever else was planned
     rows = np.flatnonzero(np.isfinite(table.resource[table.language]) & np.isfinite(table.treated - table.baseline))
     if not rows.size:
         return "there are no gains of languages with a resource level"
