@@ -15,7 +15,7 @@ import numpy as np
 from xlift.analysis import FEWEST_SEEDS
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import Design, FloatArray, IntArray, pair_codes
-from xlift.contrasts.rows import BETA, CLUSTERED, LOW_HIGH, LOW_HIGH_LEVEL, UNSEEN, Row, joined
+from xlift.contrasts.rows import BETA, CLUSTERED, FROM_THE_REST, LOW_HIGH, LOW_HIGH_LEVEL, UNSEEN, Row, joined
 from xlift.contrasts.scales import LOGIT, at_chance
 from xlift.contrasts.table import BoolArray, GainTable, Scope
 from xlift.languages import STRATA
@@ -153,7 +153,7 @@ def prepare(table: GainTable, contrast: Contrast, covariates: FloatArray | None 
         why = joined(_why_not(table, contrast, rows, value, spread_x), lacking)
         return Prepared(contrast, rows, None, why, tuple(notes))
     if lacking:
-        notes.insert(0, f"{lacking}: estimated from the rest")
+        notes.insert(0, f"{lacking}{FROM_THE_REST}")
     silent = _silent(table, contrast, rows, design)
     return Prepared(contrast, rows, design, "", tuple([silent, *notes] if silent else notes))
 
