@@ -196,6 +196,20 @@ def test_pilot_variances_are_those_of_the_gains() -> None:
     assert "no log2 steps that vary" in str(pilot_spreads(frame, LANGUAGES, ContrastSettings()))
 
 
+def test_a_pilot_with_trunks_tells_how_far_they_drift() -> None:
+    truth = Spreads(trunk_tilt=0.8, noise=1.5)
+    grid = replace(build_grid(XTREME_R, LEVELS, 4, (0.0, 1.0, 2.0, 3.0), 6), shared_trunk=True)
+    score, baseline = draw_scores(grid, truth, 0.3, np.random.default_rng(2))
+    gains = gains_frame(grid, score, baseline)
+    found, as_runs = (
+        pilot_spreads(gains, LANGUAGES, ContrastSettings(shared_trunk=is_trunk)) for is_trunk in (True, False)
+    )
+    assert isinstance(found, Spreads)
+    assert isinstance(as_runs, Spreads)
+    assert found.trunk_tilt == pytest.approx(truth.trunk_tilt, rel=0.35)  # of 24 trunks
+    assert as_runs.trunk_tilt == 0
+
+
 def test_defaults_of_the_study_are_those_of_the_simulation() -> None:
     assert Power().model_dump() == {name: getattr(Spreads(), name) for name in Power.model_fields}
 
