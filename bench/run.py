@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from contrasts import measure_contrasts
 from overhead import REPOSITORY, start_up, study_overhead, temporary_folder
 from panx import data_root
 from planning import measure_planning, trunk_cost
@@ -51,6 +52,7 @@ def main() -> int:
             print("study_overhead: there is no finished default study under results/mini; run `make demo` first")
         found |= measure_planning(work)
         found["trunk_cost_ratio"] = trunk_cost()
+        found["contrasts"] = measure_contrasts()
         root = data_root()
         if root is None:
             print("train_vs_trainer, predict_vs_trainer: set XLIFT_DATA_ROOT to a folder with unimelb-nlp/wikiann")

@@ -82,13 +82,31 @@ def incomplete(gains: pl.DataFrame) -> pl.DataFrame:
 PLAIN: dict[str, Any] = {"scales": ("points",), "methods": ("clustered",), "sensitivity": False, "chance": CHANCE}
 
 
-def estimated(gains: pl.DataFrame, languages: Mapping[str, Language] = LANGUAGES, **options: Any) -> pl.DataFrame:
-    """The clustered rows in points; options say what else."""
-    return estimate_contrasts(gains, languages, ContrastSettings(**{**PLAIN, **options}))
+def crossed(gains: pl.DataFrame) -> pl.DataFrame:
+    """A plan for some gains: a target's intermediate tasks at every budget that they have anywhere, with every seed,
+    in each language of the target."""
+    marks = ["arm", "shared_data"]
+
+    def every(*names: str) -> pl.DataFrame:
+        return gains.select(*names, *marks).unique()
+
+    pairs = every("target", "intermediate").join(every("intermediate", "budget"), on=["intermediate", *marks])
+    return pairs.join(every("seed"), on=marks).join(every("target", "language"), on=["target", *marks])
+
+
+def estimated(
+    gains: pl.DataFrame,
+    languages: Mapping[str, Language] = LANGUAGES,
+    planned: pl.DataFrame | None = None,
+    **options: Any,
+) -> pl.DataFrame:
+    """The clustered rows in points; options say what else. Planned is `crossed(gains)` unless given."""
+    planned = crossed(gains) if planned is None else planned
+    return estimate_contrasts(gains, planned, languages, ContrastSettings(**{**PLAIN, **options}))
 
 
 def table_of(gains: pl.DataFrame, **options: Any) -> GainTable:
-    return GainTable.read(gains, LANGUAGES, ContrastSettings(**{**PLAIN, **options}))
+    return GainTable.read(gains, crossed(gains), LANGUAGES, ContrastSettings(**{**PLAIN, **options}))
 
 
 def row(

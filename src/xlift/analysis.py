@@ -1,9 +1,10 @@
 """The analysis of a study as settings, and the plan of it that is fixed before the first score.
 
 The plan is what a reader has to know was decided in advance: the primary estimand, who is low- and
-high-resource, what is left out, the smallest effect of interest, and which tasks, budgets, seeds and languages
-there are. It is written once, before any cell is scored, and never overwritten while there are scores; the page
-compares it with the settings that the contrasts were made with. Standard library only, for the Snakefile.
+high-resource, what is left out, the smallest effect of interest, which tasks, budgets, seeds and languages there are,
+and the outcome: the metric of each target, the examples it is scored on, and the checkpoint that counts. It is written
+once, before any cell is scored, and never overwritten while there are scores; the page compares it with the settings
+that the contrasts were made with. Standard library only, for the Snakefile.
 """
 
 from __future__ import annotations
@@ -74,6 +75,9 @@ def analysis_plan(study: Study, target_languages: Mapping[str, Sequence[str]]) -
         "seeds": list(study.seeds),
         "targets": list(study.targets),
         "languages": {target: list(codes) for target, codes in target_languages.items()},
+        "metrics": {target: study.catalog[target].metrics[0] for target in study.targets},
+        "score_on": study.data.score_on,
+        "select": study.training.select,
         # Chance levels are the targets', and nothing that could be decided otherwise.
         **{name: value for name, value in analysis_settings(study).items() if name != "chance"},
     }
@@ -170,7 +174,7 @@ def plan_changes(planned: Mapping[str, Any], current: Mapping[str, Any]) -> list
             changes.append(f"{name}: {', '.join(parts) or 'another order'}")
         elif isinstance(old, dict) and isinstance(new, dict):
             # An added or removed target is told of once, under "targets".
-            shared = set(old) & set(new) if name == "languages" else {*old, *new}
+            shared = set(old) & set(new) if name in ("languages", "metrics") else {*old, *new}
             inner = ({key: part[key] for key in part if key in shared} for part in (old, new))
             changes += [f"{name}, {change}" for change in plan_changes(*inner)]
         else:

@@ -286,9 +286,29 @@ def as_param(specification: Specification) -> str:
     return canonical_json(specification)
 
 
-def analysis_specification(study: Study) -> Specification:
+def analysis_specification(grid: Grid) -> Specification:
     """What the contrasts depend on beside the scores; their code too, since estimating again costs seconds."""
-    return {**analysis_settings(study), "code": package_fingerprint("contrasts")}
+    planned = planned_gains_specification(grid)
+    return {**analysis_settings(grid.study), "planned": planned, "code": package_fingerprint("contrasts")}
+
+
+def planned_gains_specification(grid: Grid) -> Specification:
+    """Every gain that the study is to have, in few bytes: the runs before each target, which all have every seed, its
+    languages, and the pairs of tasks whose training data overlap."""
+    runs: dict[str, dict[tuple[str, str, float], None]] = {}
+    shared: dict[tuple[str, str], None] = {}
+    for cell in grid.cells:
+        run = cell.intermediate
+        if not run.is_none:
+            runs.setdefault(cell.target, {})[run.task, run.arm, run.budget.times] = None
+            if shares_data(grid.study.catalog, run.task, cell.target):
+                shared[cell.target, run.task] = None
+    return {
+        "runs": {target: [list(run) for run in before] for target, before in runs.items()},
+        "seeds": sorted(grid.study.seeds),
+        "languages": {target: grid.scored_languages(target) for target in runs},
+        "shared_data": [list(pair) for pair in shared],
+    }
 
 
 def plan_specification(grid: Grid) -> Specification:

@@ -96,24 +96,28 @@ def resource_levels(
     """Resource levels by `measure`: a key of `MEASURES`, or the name of a user's table with its `own_sizes`.
 
     z is standardised over all seen languages given, whichever of them a study scores. In a user's table a
-    language without a size is unseen, whatever the encoder; otherwise `pretraining` decides.
+    language without a size is unseen, whatever the encoder; otherwise `pretraining` decides. A language that a user's
+    table lacks has no level at all, as English has none.
 
     Raises:
         UserError: bounds out of order; a stratum (low or high) that no language is in; fewer than two
-            different sizes among the seen languages, if there is any; a language that the table lacks.
+            different sizes among the seen languages, if there is any.
     """
     known = sorted(
-        (language for language in languages if language.iso2 != SOURCE_LANGUAGE), key=lambda language: language.iso2
+        (
+            language
+            for language in languages
+            if language.iso2 != SOURCE_LANGUAGE and (own_sizes is None or language.iso2 in own_sizes)
+        ),
+        key=lambda language: language.iso2,
     )
     cut = measure_of(measure, low_below, high_from)
     sizes: dict[str, float] = {}
     for language in known:
         if own_sizes is None:
             size = cut.size(language) if _is_seen(language, pretraining) else None
-        elif language.iso2 in own_sizes:
-            size = own_sizes[language.iso2]
         else:
-            raise UserError(f"{measure}: language {language.iso2} is missing; add a line for it.")
+            size = own_sizes[language.iso2]
         if size is not None:
             sizes[language.iso2] = size
     z = _standardised(sizes, cut.is_class)

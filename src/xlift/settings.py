@@ -169,7 +169,8 @@ class Contrasts(Block):
         "cc100",
         min_length=1,
         description="Resource level by `cc100` (GiB of CC-100, what XLM-R saw), `joshi` (class of Joshi et al. 2020), "
-        "`wikipedia` (MB in 2020), `mc4` (billion tokens), or a CSV file of your own with the columns `iso2,size`.",
+        "`wikipedia` (MB in 2020), `mc4` (billion tokens), or a CSV file of your own with the columns `iso2,size`, "
+        "one line for each scored language at least; the resource level is standardised over the languages in it.",
     )
     low_below: Number | None = Field(
         None,
@@ -229,6 +230,11 @@ class Power(Block):
         0.5, ge=0, description="By how much an intermediate run favours a language one SD richer, by chance."
     )
     target_run_tilt: Number = Field(0.5, ge=0, description="The same of a target run.")
+    trunk_tilt: Number = Field(
+        0.1,
+        ge=0,
+        description="By how much a doubling along one trunk favours such a language, by chance; for `schedule: trunk`.",
+    )
     noise: Number = Field(1.0, ge=0, description="Of one run's score in one language.")
 
 

@@ -20,6 +20,7 @@ from xlift.analysis import (
     plan_sentence,
     plan_to_write,
     read_plan,
+    study_levels,
     write_plan,
 )
 from xlift.errors import UserError
@@ -73,6 +74,8 @@ def test_the_plan_holds_what_decides_the_analysis() -> None:
         ({"seeds": [3, 2, 1]}, ["seeds: another order"]),
         ({"encoder": {"source": "hub", "id": "a/bert-base-multilingual-cased"}}, ["pretraining: xlmr -> mbert"]),
         ({"training": {"warmup": 0.2}}, []),
+        ({"training": {"select": "best_dev"}}, ["select: last -> best_dev"]),
+        ({"data": {"score_on": "validation"}}, ["score_on: test -> validation"]),
     ],
 )
 def test_each_change_is_told_once(change: dict[str, Any], told: list[str]) -> None:
@@ -160,6 +163,9 @@ def test_a_table_of_ones_own_is_read_into_the_settings_and_checked_with_the_stud
     study = parse_study({**GOOD, "contrasts": block}, "my.yaml")
     check_paths(study, "my.yaml")
     assert analysis_settings(study)["own_sizes"] == {"de": 5.0, "sw": 1.0}
+    # Of the languages that nothing is scored in, a table of one's own needs no line.
+    assert study_levels(study, LANGUAGES).strata == {"de": "high", "sw": "low"}
+    assert doubts(study, LANGUAGES) == []
     path.write_text("iso2,size\nde,5\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"my.yaml: contrasts.resource: .*sizes.csv lacks sw; add a line for each"):
         check_paths(study, "my.yaml")

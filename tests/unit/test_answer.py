@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
 from toy_gains import LANGUAGES, compute_gains, estimated, noisy, row, scores
@@ -54,3 +55,14 @@ def test_the_answer_without_an_interval_or_estimate_claims_nothing() -> None:
         "low - high, budget 1",
         "low - high, budget 256",
     ]
+
+
+def test_the_answer_of_an_incomplete_study_begins_by_saying_so() -> None:
+    z = resource_levels(LANGUAGES.values()).z
+    table = scores(lambda t, i, budget, s, code: 5 - z.get(code, 0) * float(np.log2(budget)), noise=0.3)
+    gains = compute_gains(table)
+    part = gains.filter((pl.col("intermediate") != "squad") | (pl.col("budget") != 2.0))
+    text = answer(estimated(part, planned=gains), part)
+    # Three seeds in the nine languages with a size.
+    assert text.startswith("So far, as 3 planned cells lack 27 gains: Yes: with more English intermediate training")
+    assert "So far" not in answer(estimated(gains, planned=gains), gains)

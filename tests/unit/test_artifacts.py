@@ -63,7 +63,7 @@ def test_fingerprints_are_equal_under_every_hash_seed():
         "from xlift.grid import Grid, analysis_specification, report_specification\n"
         "from xlift.study import load_study\n"
         "g = Grid(load_study(Path('config/config.yaml')), 'f')\n"
-        "print(fingerprint([[g.score_specification(c) for c in g.cells], analysis_specification(g.study),"
+        "print(fingerprint([[g.score_specification(c) for c in g.cells], analysis_specification(g),"
         " report_specification(g), g.encoder_specification(),"
         " [g.encode_specification(t, n) for t in g.tasks for n in g.lengths[t]]]))\n"
     )

@@ -19,8 +19,10 @@ from xlift.grid import (
     Grid,
     analysis_specification,
     as_param,
+    planned_gains_specification,
     report_specification,
 )
+from xlift.jobs.report import planned_gains
 from xlift.runs import Cell, baseline
 from xlift.sources import cldr
 from xlift.study import parse_study
@@ -44,7 +46,7 @@ def make(**changes: Any) -> Grid:
 
 def everything(grid: Grid) -> dict[str, str]:
     """Fingerprint of every job of a study, by a name that says which."""
-    found = {"encoder": grid.encoder_specification(), "analysis": analysis_specification(grid.study)}
+    found = {"encoder": grid.encoder_specification(), "analysis": analysis_specification(grid)}
     for task in grid.tasks:
         found[f"data {task}"] = grid.data_specification(task)
         for length in grid.lengths[task]:
@@ -182,14 +184,14 @@ def test_every_job_has_a_fingerprint_of_its_own():
 
 def test_a_new_seed_runs_that_seed_only():
     repeated, added, dropped = changed(seeds=[1, 2, 3, 4])
-    assert (repeated, dropped) == ({"report"}, set())
+    assert (repeated, dropped) == ({"analysis", "report"}, set())
     assert all(name.endswith(" 4") for name in added)
     assert len(added) == 2 * 3 + 3 * 7 * 2 + 2 * 7
 
 
 def test_a_new_budget_runs_that_budget_only():
     repeated, added, dropped = changed(budgets=[0.25, 1, 4, 2])
-    assert (repeated, dropped) == ({"report"}, set())
+    assert (repeated, dropped) == ({"analysis", "report"}, set())
     assert all(" x2 " in name for name in added)
     assert kinds(added) == {"intermediate", "target", "predict", "score"}
 
@@ -197,18 +199,36 @@ def test_a_new_budget_runs_that_budget_only():
 def test_a_new_target_runs_that_target_only():
     fewer = make(targets=["cldr_retrieval", "cldr_kind"])
     before, after = everything(fewer), everything(make())
-    assert {name for name in before if before[name] != after[name]} == {"report"}
+    assert {name for name in before if before[name] != after[name]} == {"analysis", "report"}
     assert all("cldr_entities" in name for name in after.keys() - before.keys())
 
 
 def test_a_new_language_trains_nothing():
     repeated, added, dropped = changed(languages=["de", "sw", "te", "fi"])
     assert (added, dropped) == (set(), set())
-    assert kinds(repeated) == {"data", "encode", "predict", "score", "report"}
+    assert kinds(repeated) == {"data", "encode", "predict", "score", "analysis", "report"}
     # The intermediate tasks are English whatever the languages.
     assert {tuple(name.split()[:2]) for name in repeated if name.split()[0] in ("data", "encode")} == {
         (kind, target) for kind in ("data", "encode") for target in DEFAULT["targets"]
     }
+
+
+def test_the_planned_gains_are_the_cells_in_the_languages_of_their_targets():
+    grid = make(targets=["cldr_retrieval", "cldr_kind", "xnli"], intermediates=["cldr_pairs", "mnli"], languages="all")
+    planned = planned_gains(planned_gains_specification(grid))
+    expected = {
+        (cell.target, run.task, run.arm, run.budget.times, run.seed, code, (run.task, cell.target) == ("mnli", "xnli"))
+        for cell in grid.cells
+        for run in [cell.intermediate]
+        if run.task != "none"
+        for code in grid.scored_languages(cell.target)
+    }
+    key = ["target", "intermediate", "arm", "budget", "seed", "language", "shared_data"]
+    assert planned.height == len(expected)
+    assert set(planned.select(key).iter_rows()) == expected
+    # In few bytes, whatever the seeds: it is one job's parameter.
+    more = planned_gains_specification(make(seeds=list(range(10))))
+    assert len(as_param(more)) < len(as_param(planned_gains_specification(make()))) + 50
 
 
 def test_a_targets_learning_rate_leaves_intermediates_and_other_targets_alone():

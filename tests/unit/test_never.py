@@ -9,7 +9,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from toy_gains import CHANCE, EVERY, HIGH, LANGUAGES, compute_gains, estimated, noisy, row, scores, two_targets
+from toy_gains import (
+    CHANCE,
+    EVERY,
+    HIGH,
+    LANGUAGES,
+    compute_gains,
+    crossed,
+    estimated,
+    noisy,
+    row,
+    scores,
+    two_targets,
+)
 from xlift.contrasts.estimands import ContrastSettings, estimate_contrasts
 from xlift.contrasts.gains import compute_gains as gains_of
 from xlift.contrasts.mixed import MixedEstimate
@@ -23,8 +35,9 @@ EVERYTHING: dict[str, Any] = {
 }  # fmt: skip
 
 
-def everything(gains: pl.DataFrame) -> pl.DataFrame:
-    return estimate_contrasts(gains, LANGUAGES, ContrastSettings(**EVERYTHING, chance=CHANCE))
+def everything(gains: pl.DataFrame, planned: pl.DataFrame | None = None) -> pl.DataFrame:
+    planned = crossed(gains) if planned is None else planned
+    return estimate_contrasts(gains, planned, LANGUAGES, ContrastSettings(**EVERYTHING, chance=CHANCE))
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +81,47 @@ def test_a_mean_over_missing_cells() -> None:
     assert over_the_gap["note"].str.contains("no mean over missing cells").all()
     whole = levels.filter(pl.col("scope") == "budget=1")
     assert whole["estimate"].null_count() == 0
+
+
+def test_a_mean_over_cells_that_leave_no_trace_in_the_gains() -> None:
+    """A task's largest budget that no target has yet, or a whole target: only the plan tells that they are missing."""
+    gains = two_targets()
+    levels = ["gain_low", "gain_mid", "gain_high", "gain_all", "low_minus_high"]
+    largest = (pl.col("intermediate") == "squad") & (pl.col("budget") == 2.0)
+    target = pl.col("target") == "xquad"
+    for gone, scopes, cells in (
+        (largest, ["budget=2", "budget=2;target=xnli", "budget=2;target=xquad", "budget=2;intermediate=squad"], 6),
+        (target, ["budget=0.5", "budget=1", "budget=2", "budget=1;target=xquad", "budget=1;intermediate=mnli"], 18),
+    ):
+        partly = everything(gains.filter(~gone), gains)
+        over_the_gap = partly.filter(pl.col("estimand").is_in(levels), pl.col("scope").is_in(scopes))
+        assert set(over_the_gap["scope"]) == set(scopes)
+        for name in NUMBERS:
+            assert over_the_gap[name].null_count() == over_the_gap.height
+        assert over_the_gap["note"].str.contains(r"planned cells? lacks? \d+ gains?: no mean over missing cells").all()
+        assert not partly["note"].str.contains("not planned at this budget").any()
+        # Of the languages with a size xnli has 9 and xquad 6.
+        beta = row(partly, "beta_per_doubling", "all")
+        lost = 3 * (9 + 6) if cells == 6 else 18 * 6
+        assert f"{cells} planned cells lack {lost} gains: estimated from the rest" in beta["note"]
+        assert beta["estimate"] is not None
+        slopes = partly.filter(pl.col("estimand").str.ends_with("per_doubling"), pl.col("scope") == "all")
+        assert slopes["note"].str.contains("planned cells lack").all()
+    undone = row(partly, "beta_per_doubling", "target=xquad")
+    assert undone["estimate"] is None
+    assert undone["note"] == "not identified: no gains yet; 18 planned cells lack 108 gains"
+
+
+def test_an_arm_of_which_there_is_nothing_yet() -> None:
+    gains = two_targets()
+    control = gains.with_columns(arm=pl.lit("shuffled_labels"))
+    found = everything(gains, pl.concat([gains, control]))
+    own = found.filter(pl.col("scope").str.starts_with("arm=shuffled_labels"))
+    assert set(own["estimand"]) == {"beta_per_doubling", "low_minus_high_per_doubling", "low_minus_high", "gain_all"}
+    assert own["estimate"].null_count() == own.height
+    assert own["note"].str.contains("planned cells lack").all()
+    primary = ~pl.col("scope").str.starts_with("arm=")
+    assert found.filter(primary).equals(everything(gains).filter(primary))
 
 
 def test_english_in_an_average(found: pl.DataFrame) -> None:

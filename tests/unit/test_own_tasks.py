@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from topics import examples
-from xlift.analysis import analysis_plan, analysis_settings, study_levels
+from xlift.analysis import analysis_plan, analysis_settings, plan_changes, study_levels
 from xlift.artifacts import fingerprint
 from xlift.catalog import CATALOG, task_of
 from xlift.catalog.declared import declared, task_from
 from xlift.catalog.task import Slice, Task
 from xlift.errors import UserError
-from xlift.grid import Grid
+from xlift.grid import Grid, plan_specification
 from xlift.languages import load_languages
 from xlift.metrics import METRICS as SCORED
 from xlift.metrics import MLQA_LANGUAGES as OF_MLQA
@@ -308,6 +308,16 @@ def test_a_further_metric_repeats_the_scores_only():
     before = everything(grid(changed(**tags, metrics=["span_f1"])))
     after = everything(grid(changed(**tags, metrics=["span_f1", "token_accuracy"])))
     assert {name.split()[0] for name in before if before[name] != after[name]} == {"score"}
+
+
+def test_the_plan_holds_the_metric_that_decides():
+    tags = {"family": "tagging", "labels": ["O", "B-X", "I-X"]}
+    first, swapped, further = (
+        plan_specification(grid(changed(**tags, metrics=metrics)))
+        for metrics in (["span_f1", "token_accuracy"], ["token_accuracy", "span_f1"], ["span_f1"])
+    )
+    assert plan_changes(first, swapped) == ["metrics, mine: span_f1 -> token_accuracy"]
+    assert plan_changes(first, further) == []
 
 
 def test_a_language_that_is_not_asked_for_changes_nothing():

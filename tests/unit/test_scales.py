@@ -132,7 +132,7 @@ def test_a_target_without_a_chance_level_is_refused() -> None:
     gains = two_targets()
     settings = ContrastSettings(**{**PLAIN, "chance": {"xnli": 1 / 3}})
     with pytest.raises(UserError, match="target xquad has no chance level"):
-        GainTable.read(gains, LANGUAGES, settings).on("logit")
+        GainTable.read(gains, gains, LANGUAGES, settings).on("logit")
 
 
 def test_chance_levels_of_the_catalog() -> None:

@@ -55,7 +55,7 @@ def test_the_layout_is_that_of_xtreme_r() -> None:
 
 def test_draws_have_the_stated_spreads() -> None:
     """Each component alone: the variance of what it moves is its own."""
-    grid = build_grid(XTREME_R, LEVELS, 2, (0.0, 1.0), 4)
+    grid = replace(build_grid(XTREME_R, LEVELS, 2, (0.0, 1.0), 4), shared_trunk=True)
     silent = Spreads(**dict.fromkeys(vars(Spreads()), 0.0))
     tilt, generator = grid.tilt[grid.language], np.random.default_rng(3)
     for name in vars(Spreads()):
@@ -63,15 +63,20 @@ def test_draws_have_the_stated_spreads() -> None:
         for _ in range(40):
             score, baseline = draw_scores(grid, replace(silent, **{name: 0.7}), 0.0, generator)
             part = baseline if name.startswith("baseline") else score
-            if name.endswith("slope"):
-                part = part[grid.x == 1]  # minus x = 0, where it is nil
+            own = np.ones(part.size, dtype=bool)
             if name.endswith("tilt"):
-                part = part[np.abs(tilt) > 0.1] / tilt[np.abs(tilt) > 0.1]
+                own = np.abs(tilt) > 0.1
+                part = part / np.where(own, tilt, 1.0)
+            if name.endswith("slope") or name == "trunk_tilt":
+                own &= grid.x == 1  # minus x = 0, where it is nil
+            part = part[own]
             squares.append(np.mean(part**2))
         assert np.mean(squares) ** 0.5 == pytest.approx(0.7, rel=0.15), name
     score, baseline = draw_scores(grid, silent, -0.3, generator)
     assert score == pytest.approx(-0.3 * tilt * grid.x)
     assert not baseline.any()
+    apart = replace(grid, shared_trunk=False)
+    assert not draw_scores(apart, replace(silent, trunk_tilt=1.0), 0.0, generator)[0].any()
 
 
 def test_draws_share_what_they_should() -> None:
@@ -99,7 +104,8 @@ def test_simulated_methods_are_the_package_s_and_statsmodels() -> None:
     key = [simulate.SEED, sorted(simulate.SPREADS).index("usual"), 1, 3, 200, 5]
     score, baseline = draw_scores(grid, Spreads(), 0.2, np.random.default_rng(key))
     settings = ContrastSettings(methods=("clustered",), scales=("points",), sensitivity=False)
-    table = estimate_contrasts(gains_frame(grid, score, baseline), LANGUAGES, settings)
+    gains = gains_frame(grid, score, baseline)
+    table = estimate_contrasts(gains, gains, LANGUAGES, settings)
     for name, estimand, scope in (
         (BETA, "beta_per_doubling", "all"),
         (LOW_HIGH, "low_minus_high_per_doubling", "all"),
@@ -201,7 +207,8 @@ def test_the_bootstrap_and_the_levels_mixed_model_are_those_of_the_table_of_cont
     found = {(o.estimand, o.estimator): o for o in simulate.outcomes(point, setting, 0, LANGUAGES)}
     key = [simulate.SEED, sorted(simulate.SPREADS).index("usual"), 3, 3, 100, 0]
     score, baseline = draw_scores(setting.grid, Spreads(), 0.1, np.random.default_rng(key))
-    table = GainTable.read(gains_frame(setting.grid, score, baseline), LANGUAGES, ContrastSettings())
+    gains = gains_frame(setting.grid, score, baseline)
+    table = GainTable.read(gains, gains, LANGUAGES, ContrastSettings())
     names = {"beta_per_doubling": BETA, "low_minus_high_per_doubling": LOW_HIGH, "low_minus_high": LEVEL}
     for contrast in all_contrasts(table):
         if contrast.scope.name not in ("all", "budget=6") or contrast.estimand not in names:

@@ -20,6 +20,13 @@ def test_missing_cells_are_named_and_the_others_are_as_in_the_whole(copied: Work
         whole = pl.read_parquet(finished.workspace.results() / name)
         assert whole.filter(is_missing).height > 0
         assert pl.read_parquet(available / name).equals(whole.filter(~is_missing)), name
+    # The cell is the only one of its pair and budget, so that nothing but the plan tells of it.
+    contrasts = pl.read_parquet(available / "contrasts.parquet").filter(scale="points", method="clustered")
+    levels = contrasts.filter(estimand="gain_all", scope="budget=1")
+    assert levels["estimate"].to_list() == [None]
+    assert "1 planned cell lacks" in levels["note"][0]
+    beta = contrasts.filter(estimand="beta_per_doubling", scope="all")
+    assert "1 planned cell lacks" in beta["note"][0]
     page = (available / "index.html").read_text(encoding="utf-8")
     assert "1 cell missing or partial" in page
     assert "cldr_kind, cldr_qa ×1, seed 1: no scores" in page

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from xlift.analysis import CONFIRMATORY
-from xlift.contrasts.rows import BETA, CLUSTERED, LOW_HIGH, LOW_HIGH_LEVEL, POINTS, TOST, UNSEEN, Row
+from xlift.contrasts.rows import BETA, CLUSTERED, FROM_THE_REST, LOW_HIGH, LOW_HIGH_LEVEL, POINTS, TOST, UNSEEN, Row
 from xlift.contrasts.table import ContrastSettings
 from xlift.languages import SOURCE_LANGUAGE
 
@@ -18,7 +18,8 @@ def answer(contrasts: pl.DataFrame, gains: pl.DataFrame, settings: ContrastSetti
 
     From the clustered rows in points of scope "all": the sign and interval of `beta_per_doubling` decide, and its
     twin, the low minus high difference, says it in points. An interval that includes 0 is reported as "not shown",
-    never as "no difference", unless the equivalence test rules out an effect of the size of interest.
+    never as "no difference", unless the equivalence test rules out an effect of the size of interest. An answer from a
+    part of the planned gains begins by saying so.
     """
     settings = settings or ContrastSettings()
     beta, twin = _found(contrasts, BETA), _found(contrasts, LOW_HIGH)
@@ -36,7 +37,9 @@ def answer(contrasts: pl.DataFrame, gains: pl.DataFrame, settings: ContrastSetti
         f"{counted(rows['target'].n_unique(), 'target task')}, {counted(rows['seed'].n_unique(), 'seed')}"
     )
     verdict = _verdict(beta, _found(contrasts, BETA, TOST), settings)
-    return f"{verdict}; {change} ({base}). {_twin_text(twin, settings)}"
+    lacking = [part for part in beta.note.split("; ") if part.endswith(FROM_THE_REST)]
+    so_far = f"So far, as {lacking[0].removesuffix(FROM_THE_REST)}: " if lacking else ""
+    return f"{so_far}{verdict}; {change} ({base}). {_twin_text(twin, settings)}"
 
 
 def _verdict(beta: Row, tost: Row, settings: ContrastSettings) -> str:

@@ -68,8 +68,10 @@ def draw_weights(table: GainTable, draws: int, generator: np.random.Generator) -
     first = np.unique(table.run, return_index=True)[1]
     budget = np.zeros_like(table.budget) if table.settings.shared_trunk else table.budget
     group = table.intermediate[first] * (len(table.budgets) + 1) + budget[first]
-    seen = np.where(np.isfinite(table.resource), 0, 1)
-    strata = np.unique(table.strata, return_inverse=True)[1]
+    # Languages without any gain yet are no units that could be drawn.
+    there = np.isin(np.arange(table.strata.size), table.language)
+    seen = np.where(there, np.where(np.isfinite(table.resource), 0, 1), 2)
+    strata = np.where(there, np.unique(table.strata, return_inverse=True)[1], table.strata.size)
     return Weights(
         run=resampled(group, draws, generator),
         seed=resampled(np.zeros(int(table.seed.max()) + 1, dtype=np.int64), draws, generator),

@@ -15,7 +15,7 @@ import numpy as np
 from xlift.analysis import FEWEST_SEEDS
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import Design, FloatArray, IntArray, pair_codes
-from xlift.contrasts.rows import BETA, CLUSTERED, LOW_HIGH, LOW_HIGH_LEVEL, UNSEEN, Row, joined
+from xlift.contrasts.rows import BETA, CLUSTERED, FROM_THE_REST, LOW_HIGH, LOW_HIGH_LEVEL, UNSEEN, Row, joined
 from xlift.contrasts.scales import LOGIT, at_chance
 from xlift.contrasts.table import BoolArray, GainTable, Scope
 from xlift.languages import STRATA
@@ -133,14 +133,11 @@ def prepare(table: GainTable, contrast: Contrast, covariates: FloatArray | None 
     scope, relevant = contrast.scope, contrast.relevant
     inside = table.inside(scope) & relevant[table.language]
     rows = np.flatnonzero(inside & table.defined)
-    missing = table.missing_rows(scope, relevant, rows.size)
-    undefined = int(np.count_nonzero(inside)) - rows.size
+    lacking = _lacking(table, *table.absent_inside(scope, relevant), int(np.count_nonzero(inside)) - rows.size)
     notes = _common_notes(table, scope, rows)
     pair = pair_codes(table.target[rows], table.intermediate[rows])
     value = contrast.moderator[table.language[rows]]
     if contrast.kind == "slope":
-        if missing:
-            notes.insert(0, f"{_lacking(table, missing, undefined)}: estimated from the rest")
         x = table.x[rows]
         spread_x = rows.size > 0 and _varies_within(pair, x)
         others = None if covariates is None else covariates[rows]
@@ -150,13 +147,13 @@ def prepare(table: GainTable, contrast: Contrast, covariates: FloatArray | None 
         spread_x, design = True, clustered.difference_design(pair, value) if rows.size else None
     else:
         spread_x, design = True, clustered.mean_design(pair) if rows.size else None
+    if lacking and contrast.kind != "slope":
+        return Prepared(contrast, rows, None, f"{lacking}: no mean over missing cells", tuple(notes))
     if design is None or not design.identified:
-        why = _why_not(table, contrast, rows, value, spread_x)
+        why = joined(_why_not(table, contrast, rows, value, spread_x), lacking)
         return Prepared(contrast, rows, None, why, tuple(notes))
-    if missing and contrast.kind != "slope":
-        return Prepared(
-            contrast, rows, None, f"{_lacking(table, missing, undefined)}: no mean over missing cells", tuple(notes)
-        )
+    if lacking:
+        notes.insert(0, f"{lacking}{FROM_THE_REST}")
     silent = _silent(table, contrast, rows, design)
     return Prepared(contrast, rows, design, "", tuple([silent, *notes] if silent else notes))
 
@@ -180,17 +177,17 @@ def _silent(table: GainTable, contrast: Contrast, rows: IntArray, design: Design
 
 
 def _common_notes(table: GainTable, scope: Scope, rows: IntArray) -> list[str]:
-    """Notes any row may carry: tasks not run at this budget, pairs not in the grid, chance scores, collapsed runs."""
+    """Notes any row may carry: tasks without this budget, pairs outside the grid, chance scores, collapsed runs."""
     notes = []
-    if scope.budget is not None and rows.size:
-        inside = table.intermediate[table.inside(replace(scope, target=None, intermediate=None))]
-        absent = np.setdiff1d(table.intermediate, inside)
-        if absent.size and scope.intermediate is None:
-            notes.append(f"not run at this budget: {_listed(table.intermediates, absent)}")
-    pairs = np.unique(pair_codes(table.target, table.intermediate)).size
-    absent_pairs = len(table.targets) * len(table.intermediates) - pairs
-    if absent_pairs and scope.target is None and scope.intermediate is None:
-        notes.append(f"{absent_pairs} (target, intermediate) pairs are not in the gains")
+    if scope.budget is not None and rows.size and scope.intermediate is None:
+        task, budget = table.planned("intermediate"), table.planned("budget")
+        without = np.setdiff1d(task, task[budget == scope.budget])
+        if without.size:
+            notes.append(f"not planned at this budget: {_listed(table.intermediates, without)}")
+    if scope.target is None and scope.intermediate is None:
+        pairs = np.unique(pair_codes(table.planned("target"), table.planned("intermediate"))).size
+        if left_out := len(table.targets) * len(table.intermediates) - pairs:
+            notes.append(f"{left_out} (target, intermediate) pairs are not part of it")
     if table.scale == LOGIT:
         chance = table.chance[rows]
         low = at_chance(table.score[rows], chance) | at_chance(table.baseline_score[rows], chance)
@@ -202,16 +199,16 @@ def _common_notes(table: GainTable, scope: Scope, rows: IntArray) -> list[str]:
     return notes
 
 
-def _lacking(table: GainTable, missing: int, undefined: int) -> str:
-    """What the grid lacks: rows that are not there, and rows without a gain on this scale."""
-    if not undefined:
-        return f"{missing} rows of the grid are missing"
-    text = (
-        f"{undefined} rows are left out ({table.gone})"
-        if table.gone
-        else f"{undefined} rows are not defined, their baseline being at 100"
-    )
-    return text if missing == undefined else f"{missing - undefined} rows of the grid are missing and {text}"
+def _lacking(table: GainTable, absent: int, cells: int, undefined: int) -> str:
+    """What the planned grid lacks: gains that are not there, and gains that this scale has not; empty for nothing."""
+    parts = []
+    if absent:
+        of = f"{cells} planned cells lack" if cells > 1 else "1 planned cell lacks"
+        parts.append(f"{of} {absent} gain{'s' if absent > 1 else ''}")
+    if undefined:
+        why = f"left out ({table.gone})" if table.gone else "not defined, their baseline being at 100"
+        parts.append(f"{undefined} rows are {why}")
+    return " and ".join(parts)
 
 
 def _why_not(table: GainTable, contrast: Contrast, rows: IntArray, moderator: FloatArray, spread_x: bool) -> str:
@@ -219,6 +216,8 @@ def _why_not(table: GainTable, contrast: Contrast, rows: IntArray, moderator: Fl
     strata = set(table.strata[table.language[rows]].tolist())
     if not table.target.size:
         return "not identified: no gains at all, as no scored cell has its baseline"
+    if not rows.size and contrast.kind == "slope" and table.absent_inside(contrast.scope, contrast.relevant)[0]:
+        return "not identified: no gains yet"
     if contrast.kind == "mean":
         return f"no {stratum_words(contrast.estimand.removeprefix('gain_'))} language in the gains"
     if contrast.estimand in (LOW_HIGH, LOW_HIGH_LEVEL):

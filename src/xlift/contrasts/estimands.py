@@ -24,13 +24,22 @@ __all__ = ["SCHEMA", "ContrastSettings", "estimate_contrasts"]
 
 
 def estimate_contrasts(
-    gains: pl.DataFrame, languages: Mapping[str, Language], settings: ContrastSettings | None = None
+    gains: pl.DataFrame,
+    planned: pl.DataFrame,
+    languages: Mapping[str, Language],
+    settings: ContrastSettings | None = None,
 ) -> pl.DataFrame:
     """All contrasts of a gains table, with `SCHEMA` as columns. docs/statistics.md says what each row means.
 
-    What is not identified, and a level with rows missing, has a null estimate and a note; fewer than 3
-    seeds give no interval and no p. Gains of other arms than `main`, or marked `shared_data`, are in rows of their
-    own only.
+    What is not identified, and a level over planned gains that are not all there, has a null estimate and a note; fewer
+    than 3 seeds give no interval and no p. Gains of other arms than `main`, or marked `shared_data`, are in rows of
+    their own only.
+
+    Args:
+        gains: as `compute_gains` gives them.
+        planned: every gain that the study is to have, one row each, by target, intermediate, budget, seed and
+            language, with `arm` and `shared_data` as in the gains. The gains themselves where they are all that was
+            planned: what is missing cannot be told from the gains alone.
 
     Raises:
         UserError: a column is missing, a key occurs twice, a language is not in the table, a score is outside 0
@@ -38,8 +47,9 @@ def estimate_contrasts(
     """
     settings = settings or ContrastSettings()
     primary, left_out = split_gains(gains)
-    table = GainTable.read(primary, languages, settings)
-    others = left_out_tables(left_out, languages, settings) if settings.sensitivity else {}
+    planned_primary, planned_others = split_gains(planned)
+    table = GainTable.read(primary, planned_primary, languages, settings)
+    others = left_out_tables(left_out, planned_others, languages, settings) if settings.sensitivity else {}
     scripts = {code: language.script for code, language in languages.items()}
     rows: list[Row] = []
     for scale in settings.scales:

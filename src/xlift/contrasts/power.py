@@ -2,13 +2,15 @@
 
 The estimate is a weighted sum of gains, so its variance is a sum over components: each one's variance times the squared
 sums of weights and loadings over its units. The test is the two-way clustered t test of `clustered.py`, with the
-degrees of freedom that these variances give it, and power is that of a noncentral t.
+degrees of freedom that these variances give it, and power is that of a noncentral t. The test's own variance has the
+noise of single cells twice (in the sums over languages and in those over runs), so that an estimate has to be further
+from zero than its variance alone would ask for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -19,7 +21,7 @@ from xlift.columns import COUNT, NUMBER, TEXT, TRUTH, Column, schema_of
 from xlift.contrasts import clustered
 from xlift.contrasts.clustered import FloatArray, IntArray, pair_codes
 from xlift.contrasts.mixed import MixedData, fit_mixed
-from xlift.contrasts.reml import CHECKPOINT, LANGUAGE, NOISE, PAIR, TARGET, TARGET_RUN, TASK
+from xlift.contrasts.reml import CHECKPOINT, LANGUAGE, NOISE, PAIR, TARGET, TARGET_RUN, TASK, TRUNK
 from xlift.contrasts.rows import BETA, LOW_HIGH
 from xlift.contrasts.structure import Grid, Spreads, build_grid
 from xlift.contrasts.table import ContrastSettings, GainTable
@@ -48,6 +50,7 @@ _PILOT = {
     "target_language_slope": TARGET,
     "task_language_slope": TASK,
     "pair_language_slope": PAIR,
+    "trunk_tilt": TRUNK,
     "checkpoint_tilt": CHECKPOINT,
     "target_run_tilt": TARGET_RUN,
     "noise": NOISE,
@@ -57,14 +60,16 @@ _PILOT = {
 
 @dataclass(frozen=True)
 class Precision:
-    """Expected standard error of an estimate and degrees of freedom of its test."""
+    """The standard error of an estimate, and of its test the degrees of freedom and the factor by which it takes that
+    error for larger than it is."""
 
     standard_error: float
     degrees_of_freedom: float
+    overstated: float = 1.0
 
     def power(self, effect: float, confidence: float) -> float:
         """Probability that the two-sided test at 1 - confidence rejects "no effect"."""
-        limit = float(stats.t.ppf(0.5 + confidence / 2, self.degrees_of_freedom))
+        limit = self.overstated * float(stats.t.ppf(0.5 + confidence / 2, self.degrees_of_freedom))
         shift = effect / self.standard_error
         # The far tail is nil where it is not computed: scipy's noncentral t underflows there.
         tails = (
@@ -84,6 +89,8 @@ class Precision:
 
 def precision(grid: Grid, spreads: Spreads, estimand: str) -> Precision | str:
     """What a grid's slopes give for `beta_per_doubling` or `low_minus_high_per_doubling`, or why nothing."""
+    if not grid.target.size:
+        return "every pair of tasks shares training data: nothing to compare"
     if estimand == BETA:
         relevant, moderator = np.isfinite(grid.z), np.nan_to_num(grid.z)
     else:
@@ -98,16 +105,18 @@ def precision(grid: Grid, spreads: Spreads, estimand: str) -> Precision | str:
         return f"fewer than {FEWEST_SEEDS} seeds: no test"
     parts = (
         (_variance(_language_terms(part, spreads), design.weights), part.language),
-        (_variance(_run_terms(part, spreads), design.weights), part.checkpoint),
+        (_variance(_run_terms(part, spreads), design.weights), part.run),
     )
     # The noise of cells is in both sums.
     noise = _variance(_noise_terms(part, spreads), design.weights)
     degrees = [clustered.design_degrees(design, codes) for _, codes in parts]
     if min(degrees) == 0:
-        return "rests on a single language or checkpoint: no test"
+        return "rests on a single language or run: no test"
     total = sum(value for value, _ in parts) + noise
     pooled = clustered.pooled_degrees([(value + noise, own) for (value, _), own in zip(parts, degrees, strict=True)])
-    return Precision(float(np.sqrt(total)), pooled)
+    if total == 0:
+        return "no variance at all: no test"
+    return Precision(float(np.sqrt(total)), pooled, float(np.sqrt((total + noise) / total)))
 
 
 Term = tuple[float, FloatArray, tuple[IntArray, ...]]
@@ -123,6 +132,8 @@ def _language_terms(grid: Grid, spreads: Spreads) -> Iterator[Term]:
 
 def _run_terms(grid: Grid, spreads: Spreads) -> Iterator[Term]:
     tilt = grid.tilt[grid.language]
+    if grid.shared_trunk:
+        yield spreads.trunk_tilt, tilt * grid.x, (grid.run,)
     yield spreads.checkpoint_tilt, tilt, (grid.checkpoint,)
     yield spreads.target_run_tilt, tilt, (grid.target, grid.checkpoint)
     yield spreads.baseline_tilt, tilt, (grid.target, grid.seed)
@@ -150,35 +161,59 @@ class Layout:
 
     targets: Mapping[str, Sequence[str]]  # languages of each
     n_trained_targets: int  # the rest is evaluated without training
-    n_intermediates: int
-    log2_budgets: tuple[float, ...]
+    log2_budgets: tuple[tuple[float, ...], ...]  # of each intermediate task, all as many
     n_seeds: int
+    # Targets, and intermediate tasks by place, whose training data overlap: run, but not in the primary analysis.
+    shares_data: frozenset[tuple[str, int]] = frozenset()
+    shared_trunk: bool = False
+
+    @property
+    def n_intermediates(self) -> int:
+        return len(self.log2_budgets)
+
+    @property
+    def n_budgets(self) -> int:
+        return len(self.log2_budgets[0])
+
+    @property
+    def doublings(self) -> float:
+        """From the smallest to the largest budget, of the task of which they are furthest apart."""
+        return max(max(own) - min(own) for own in self.log2_budgets)
 
     @property
     def n_runs(self) -> int:
         """Training runs: intermediate ones, and those of the targets after them and after none."""
-        intermediate = self.n_intermediates * len(self.log2_budgets) * self.n_seeds
+        intermediate = self.n_intermediates * self.n_budgets * self.n_seeds
         return intermediate + self.n_trained_targets * (intermediate + self.n_seeds)
+
+    def grid(self, levels: Resource) -> Grid:
+        """The rows of the primary analysis."""
+        whole = build_grid(self.targets, levels, self.n_intermediates, range(self.n_budgets), self.n_seeds)
+        x = np.array(self.log2_budgets)[whole.intermediate, whole.budget]
+        places = range(self.n_intermediates)
+        apart = np.array([[(target, k) not in self.shares_data for k in places] for target in sorted(self.targets)])
+        own = replace(whole, x=x, shared_trunk=self.shared_trunk)
+        return own.rows(apart[whole.target, whole.intermediate])
 
 
 def power_table(layout: Layout, levels: Resource, spreads: Spreads, confidence: float) -> pl.DataFrame:
     """Smallest detectable effects of a layout and of others that differ from it in one thing; columns `SCHEMA`.
 
-    `change` is what differs: "seeds", "budgets" (as many, evenly spaced in log2 over the same range), "range" (one or
-    two more budgets, each twice the largest), "intermediates"; the planned layout is in each. Rows are sorted by
-    estimand, change and size. Effects are in points per doubling, for beta per standard deviation of the resource.
+    `change` is what differs: "seeds", "budgets" (as many, evenly spaced in log2 over each task's range), "range" (one
+    or two more budgets, each twice the largest), "intermediates" (the first so many, or further ones like those
+    planned, in turn); the planned layout is in each. Rows are sorted by estimand, change and size. Effects are in
+    points per doubling, for beta per standard deviation of the resource.
     """
     rows = []
     for estimand in (BETA, LOW_HIGH):
         for change, other in _alternatives(layout):
-            grid = build_grid(other.targets, levels, other.n_intermediates, other.log2_budgets, other.n_seeds)
-            found = precision(grid, spreads, estimand)
+            found = precision(other.grid(levels), spreads, estimand)
             row = {
                 "estimand": estimand,
                 "change": change,
                 "n_intermediates": other.n_intermediates,
-                "n_budgets": len(other.log2_budgets),
-                "doublings": max(other.log2_budgets) - min(other.log2_budgets),
+                "n_budgets": other.n_budgets,
+                "doublings": other.doublings,
                 "n_seeds": other.n_seeds,
                 "n_runs": other.n_runs,
                 "planned": other == layout,
@@ -195,21 +230,20 @@ def power_table(layout: Layout, levels: Resource, spreads: Spreads, confidence: 
 
 
 def _alternatives(layout: Layout) -> Iterator[tuple[str, Layout]]:
-    def having(n_intermediates: int, budgets: tuple[float, ...], n_seeds: int) -> Layout:
-        return Layout(layout.targets, layout.n_trained_targets, n_intermediates, budgets, n_seeds)
-
-    tasks, budgets, seeds = layout.n_intermediates, tuple(sorted(layout.log2_budgets)), layout.n_seeds
-    for n in sorted({3, 5, 10, seeds}):
-        yield "seeds", having(tasks, budgets if n != seeds else layout.log2_budgets, n)
-    if len(budgets) > 1:
-        for n in sorted({2, 3, 4, 6, 8, len(budgets)}):
-            spaced = tuple(float(value) for value in np.linspace(budgets[0], budgets[-1], n))
-            yield "budgets", having(tasks, layout.log2_budgets if n == len(budgets) else spaced, seeds)
+    planned, tasks, budgets = layout.log2_budgets, layout.n_intermediates, layout.n_budgets
+    for n in sorted({3, 5, 10, layout.n_seeds}):
+        yield "seeds", replace(layout, n_seeds=n)
+    if budgets > 1:
+        for n in sorted({2, 3, 4, 6, 8, budgets}):
+            spaced = tuple(tuple(np.linspace(min(own), max(own), n).tolist()) for own in planned)
+            yield "budgets", layout if n == budgets else replace(layout, log2_budgets=spaced)
     for more in range(3):
-        wider = tuple(budgets[-1] + step for step in range(1, more + 1))
-        yield "range", having(tasks, (*layout.log2_budgets, *wider), seeds)
+        wider = tuple((*own, *(max(own) + step for step in range(1, more + 1))) for own in planned)
+        yield "range", replace(layout, log2_budgets=wider)
     for n in sorted({1, 2, 3, 5, 10, tasks}):
-        yield "intermediates", having(n, layout.log2_budgets, seeds)
+        like = [k % tasks for k in range(n)]
+        shared = frozenset((target, k) for k in range(n) for target, of in layout.shares_data if of == like[k])
+        yield "intermediates", replace(layout, log2_budgets=tuple(planned[k] for k in like), shares_data=shared)
 
 
 def pilot_spreads(gains: pl.DataFrame, languages: Mapping[str, Language], settings: ContrastSettings) -> Spreads | str:
@@ -218,7 +252,7 @@ def pilot_spreads(gains: pl.DataFrame, languages: Mapping[str, Language], settin
     What the pilot's grid cannot tell apart stays together in the component that more runs help least: with one
     intermediate task, all that languages differ by is taken to be common to all intermediate tasks.
     """
-    table = GainTable.read(gains, languages, settings)
+    table = GainTable.read(gains, gains, languages, settings)  # whatever else was planned
     rows = np.flatnonzero(np.isfinite(table.resource[table.language]) & np.isfinite(table.treated - table.baseline))
     if not rows.size:
         return "there are no gains of languages with a resource level"

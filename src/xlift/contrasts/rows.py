@@ -58,6 +58,10 @@ class Row:
     note: str = ""
 
 
+FROM_THE_REST = ": estimated from the rest"
+"""Ends what the note of an estimate says of planned gains that are missing."""
+
+
 def as_table(rows: Sequence[Row]) -> pl.DataFrame:
     """Rows as a table with `SCHEMA`, in their order."""
     return pl.DataFrame([vars(row) for row in rows], schema=SCHEMA, orient="row")

@@ -34,7 +34,7 @@ from xlift.contrasts.contrast import (
 )
 from xlift.contrasts.inference import clustered_row
 from xlift.contrasts.rows import BETA, LOW_HIGH, LOW_HIGH_LEVEL, Row, joined
-from xlift.contrasts.table import ContrastSettings, GainTable, Scope
+from xlift.contrasts.table import NO_GAINS, ContrastSettings, GainTable, Scope
 from xlift.errors import UserError
 from xlift.languages import Language
 from xlift.resource import MEASURES
@@ -43,7 +43,7 @@ ESTIMANDS = (BETA, LOW_HIGH)
 
 
 def split_gains(gains: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """The gains of the primary analysis, and those left out of it, by scope.
+    """The gains (or planned gains) of the primary analysis, and those left out of it, by scope.
 
     Primary is the main arm, but for pairs of tasks whose training data overlap; an arm or `shared_data` column that is
     not there marks none.
@@ -168,7 +168,14 @@ def _in_order(gains: pl.DataFrame, column: str) -> FloatArray | None:
 
 
 def left_out_tables(
-    parts: Mapping[str, pl.DataFrame], languages: Mapping[str, Language], settings: ContrastSettings
+    parts: Mapping[str, pl.DataFrame],
+    planned: Mapping[str, pl.DataFrame],
+    languages: Mapping[str, Language],
+    settings: ContrastSettings,
 ) -> dict[str, GainTable]:
-    """Tables of the gains left out, by scope."""
-    return {scope: GainTable.read(part, languages, settings) for scope, part in parts.items()}
+    """Tables of the gains left out, by scope: of those too that are planned and of which there are none yet."""
+    empty = pl.DataFrame(schema=NO_GAINS)
+    return {
+        scope: GainTable.read(parts.get(scope, empty), planned.get(scope, empty), languages, settings)
+        for scope in {**planned, **parts}
+    }

@@ -51,7 +51,7 @@ SPREADS = {
         language_slope=0.8, target_language_slope=0.5, checkpoint_tilt=0.1, target_run_tilt=0.1
     ),
     "runs differ": Spreads(language_slope=0.05, target_language_slope=0.05, checkpoint_tilt=1.0, target_run_tilt=0.5),
-    "noise alone": Spreads(0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    "noise alone": Spreads(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
 }
 
 
@@ -203,7 +203,8 @@ def _bootstrap(
 ) -> Iterator[Outcome]:
     """The rows that the table of contrasts would have, of the same data set as gains."""
     settings = ContrastSettings(bootstrap_draws=BOOTSTRAP_DRAWS, confidence=CONFIDENCE)
-    table = GainTable.read(gains_frame(grid, score, baseline), languages, settings)
+    gains = gains_frame(grid, score, baseline)
+    table = GainTable.read(gains, gains, languages, settings)
     last = len(table.budgets) - 1
     level = Contrast(LOW_HIGH_LEVEL, Scope("largest", budget=last), "difference", *moderators(table)[LOW_HIGH_LEVEL])
     contrasts = {BETA: slope_contrast(table, BETA_ROW), LOW_HIGH: slope_contrast(table, LOW_HIGH_ROW), LEVEL: level}

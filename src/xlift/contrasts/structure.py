@@ -4,15 +4,15 @@
                         + (g[t, i] + h[l] + h[t, l] + h[i, l] + h[t, i, l] + beta * z[l]) * x[r]
     baseline[t, l, s] = level[t, l] + b[t, s] + c[t, s] * z[l] + noise
 
-x is log2 of the steps relative to the smallest budget, r an intermediate checkpoint (i, budget, seed s). The
-starts, g and the levels u and b cancel in every contrast of languages within runs; the rest
-is what the uncertainty of a slope is made of.
+x is log2 of the steps relative to the smallest budget, r an intermediate checkpoint (i, budget, seed s). Where budgets
+are checkpoints of one trunk a seed, k[i, s] * z[l] * x[r] is added: a trunk that drifts. The starts, g and the levels
+u and b cancel in every contrast of languages within runs; the rest is what the uncertainty of a slope is made of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from xlift.resource import Resource
 class Spreads:
     """Standard deviations in points: slopes per doubling, tilts per standard deviation of z.
 
-    The defaults are assumptions, not measurements. The first six decide how precise a slope is; with them and
+    The defaults are assumptions, not measurements. Those up to the noise decide how precise a slope is; with them and
     XTREME-R's layout, one intermediate task, six budgets and three seeds, beta has a standard error of about 0.1.
     """
 
@@ -35,6 +35,7 @@ class Spreads:
     target_language_slope: float = 0.20  # h[t, l]
     task_language_slope: float = 0.10  # h[i, l], i an intermediate task
     pair_language_slope: float = 0.10  # h[t, i, l]
+    trunk_tilt: float = 0.10  # k[i, s], per doubling; of trunks only
     checkpoint_tilt: float = 0.50  # v[r]: an intermediate checkpoint that happens to favour high-resource languages
     target_run_tilt: float = 0.50  # v[t, r]: the same of a target run
     noise: float = 1.0  # of a score, of one run in one language
@@ -48,7 +49,7 @@ class Spreads:
 
 @dataclass(frozen=True)
 class Grid:
-    """The rows of a complete grid without English, as codes. All [rows] but the last three, [languages]."""
+    """The rows of a grid without English, as codes. All [rows], but names, z and strata [languages]."""
 
     target: IntArray
     intermediate: IntArray
@@ -59,6 +60,12 @@ class Grid:
     names: tuple[str, ...]
     z: FloatArray  # NaN where unseen
     strata: npt.NDArray[np.str_]
+    shared_trunk: bool = False  # the budgets of a task and seed are checkpoints of one long run
+
+    @property
+    def run(self) -> IntArray:
+        """Run cluster of each row: the intermediate checkpoint, or the trunk. [rows]"""
+        return pair_codes(self.intermediate, self.seed) if self.shared_trunk else self.checkpoint
 
     @property
     def checkpoint(self) -> IntArray:
@@ -77,11 +84,12 @@ class Grid:
 
     def within(self, languages: npt.NDArray[np.bool_]) -> Grid:
         """The rows of some languages, with the same codes."""
-        keep = languages[self.language]
-        rows = {
-            name: getattr(self, name)[keep] for name in ("target", "intermediate", "budget", "seed", "language", "x")
-        }
-        return Grid(**rows, names=self.names, z=self.z, strata=self.strata)
+        return self.rows(languages[self.language])
+
+    def rows(self, keep: npt.NDArray[np.bool_]) -> Grid:
+        """Some of the rows, with the same codes."""
+        columns = ("target", "intermediate", "budget", "seed", "language", "x")
+        return replace(self, **{name: getattr(self, name)[keep] for name in columns})
 
 
 def build_grid(
@@ -143,6 +151,8 @@ def draw_scores(
         + normal(spreads.task_language_slope, task, language)
         + normal(spreads.pair_language_slope, target, task, language)
     )
+    if grid.shared_trunk:
+        slope = slope + normal(spreads.trunk_tilt, task, seed) * tilt
     score = (
         normal(spreads.start, target, task, language)
         + slope * (grid.x - grid.x.min())

@@ -1,9 +1,10 @@
-"""The gains of a study as arrays, and what a complete grid of them would hold."""
+"""The gains of a study as arrays, and which of the planned ones are absent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,13 @@ from xlift.resource import Measure, Resource, measure_of, resource_levels
 __all__ = ["BoolArray", "ContrastSettings", "GainTable", "Scope"]
 
 _KEY = ("target", "intermediate", "budget", "seed", "language")
-_NEEDED = (*_KEY, "is_primary", "gain", "score", "baseline_score", "n", "steps", "collapsed")
+NO_GAINS = {
+    "target": pl.String, "intermediate": pl.String, "budget": pl.Float64, "seed": pl.Int64, "language": pl.String,
+    "is_primary": pl.Boolean, "gain": pl.Float64, "score": pl.Float64, "baseline_score": pl.Float64, "n": pl.Int64,
+    "steps": pl.Int64, "collapsed": pl.Boolean,
+}  # fmt: skip
+"""The columns that a gains table has to have, with their types."""
+_NEEDED = tuple(NO_GAINS)
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,22 @@ class Scope:
 
 
 @dataclass(frozen=True)
+class Absent:
+    """Planned gains that are not there, by the table's codes. [absent gains]"""
+
+    target: IntArray
+    intermediate: IntArray
+    budget: IntArray
+    language: IntArray
+    cell: IntArray  # (target, intermediate, budget, seed), in codes of its own
+
+
+@dataclass(frozen=True)
 class GainTable:
     """Primary gains without English, as arrays in key order; codes index the sorted names.
 
-    `treated - baseline` is the gain on `scale`, NaN where that is not defined. [rows] unless said otherwise.
+    Names are those of the planned gains too, whether or not there is a row of them. `treated - baseline` is the gain on
+    `scale`, NaN where that is not defined. [rows] unless said otherwise.
     """
 
     targets: list[str]
@@ -105,26 +124,33 @@ class GainTable:
     collapsed: BoolArray
     run: IntArray  # run cluster: the intermediate checkpoint, or the trunk that the budgets of a seed share
     cell: IntArray  # (target, intermediate, budget, seed)
+    absent: Absent
     settings: ContrastSettings
     gone: str = ""  # why gains are NaN that are defined: what was left out of them
 
     @classmethod
-    def read(cls, gains: pl.DataFrame, languages: Mapping[str, Language], settings: ContrastSettings) -> GainTable:
-        """Check and encode a gains table, in points; see `estimate_contrasts` for the errors."""
+    def read(
+        cls,
+        gains: pl.DataFrame,
+        planned: pl.DataFrame,
+        languages: Mapping[str, Language],
+        settings: ContrastSettings,
+    ) -> GainTable:
+        """Check and encode a gains table, in points; see `estimate_contrasts` for the arguments and errors."""
         rows = cls.rows_of(gains)
-        names = {key: rows[key].unique().sort().to_list() for key in _KEY}
+        lost = _absent(rows, planned)
+        names = {key: pl.concat([rows[key], lost[key]]).unique().sort().to_list() for key in _KEY}
+        names["seed"] = rows["seed"].unique().sort().to_list()  # draws are made among the seeds that are there
         unknown = [name for name in names["language"] if name not in languages]
         if unknown:
             raise UserError(f"gains: language {', '.join(unknown)} is not in the language table: add a line for it.")
-        codes = {
-            key: np.searchsorted(np.array(values), rows[key].to_numpy()).astype(np.int64)
-            if values
-            else np.zeros(0, np.int64)
-            for key, values in names.items()
-        }
+        codes = {key: _coded(rows[key], values) for key, values in names.items()}
         trunk = pair_codes(codes["intermediate"], codes["seed"])
         checkpoint = pair_codes(trunk, codes["budget"])
         levels = settings.levels(languages)
+        without = [name for name in names["language"] if name not in levels.strata]
+        if without:
+            raise UserError(f"{settings.resource}: lacks {', '.join(without)}: add a line for each.")
         chance = np.array([settings.chance.get(name, np.nan) for name in names["target"]], dtype=np.float64)
         table = cls(
             targets=names["target"],
@@ -149,6 +175,10 @@ class GainTable:
             collapsed=rows["collapsed"].to_numpy().astype(bool),
             run=trunk if settings.shared_trunk else checkpoint,
             cell=pair_codes(checkpoint, codes["target"]),
+            absent=Absent(
+                **{key: _coded(lost[key], names[key]) for key in ("target", "intermediate", "budget", "language")},
+                cell=lost.select(pl.struct(_KEY[:-1]).rank("dense")).to_series().to_numpy().astype(np.int64),
+            ),
             settings=settings,
         )
         return table.on(POINTS)
@@ -182,43 +212,45 @@ class GainTable:
         """Rows whose gain is defined on the scale. [rows]"""
         return np.isfinite(self.treated)
 
+    def planned(self, key: Literal["target", "intermediate", "budget"]) -> IntArray:
+        """Codes of every planned gain, those that are there first."""
+        parts: tuple[IntArray, IntArray] = getattr(self, key), getattr(self.absent, key)
+        return np.concatenate(parts)
+
     def inside(self, scope: Scope) -> BoolArray:
         """Rows of a scope. [rows]"""
-        keep = np.ones(self.target.size, dtype=bool)
-        for codes, wanted in self._limits(scope):
-            if wanted is not None:
-                keep &= codes == wanted
-        return keep
+        return _inside(self, scope, self.target.size)
 
-    def missing_rows(self, scope: Scope, wanted_languages: BoolArray, present: int) -> int:
-        """How many rows a complete grid would have besides those present.
+    def absent_inside(self, scope: Scope, wanted_languages: BoolArray) -> tuple[int, int]:
+        """How many planned gains of a scope, in languages of interest, are absent, and of how many cells."""
+        absent = self.absent
+        missing = _inside(absent, scope, absent.target.size) & wanted_languages[absent.language]
+        return int(np.count_nonzero(missing)), np.unique(absent.cell[missing]).size
 
-        The grid is every (target, intermediate) pair of the table, at the budgets that its intermediate task
-        has with any target, with every seed of the table and every language that its target has anywhere.
-        """
-        seeds = np.unique(self.seed).size
-        n_languages = np.zeros((len(self.targets), wanted_languages.size), dtype=bool)
-        n_languages[self.target, self.language] = True
-        has_budget = np.zeros((len(self.intermediates), len(self.budgets)), dtype=bool)
-        has_budget[self.intermediate, self.budget] = True
-        if scope.budget is not None:
-            has_budget[:, np.arange(len(self.budgets)) != scope.budget] = False
-        has_pair = np.zeros((len(self.targets), len(self.intermediates)), dtype=bool)
-        has_pair[self.target, self.intermediate] = True
-        per_target = (n_languages & wanted_languages).sum(axis=1)
-        expected = has_pair * per_target[:, None] * has_budget.sum(axis=1)[None, :] * seeds
-        if scope.target is not None:
-            expected = expected[[scope.target]]
-        if scope.intermediate is not None:
-            expected = expected[:, [scope.intermediate]]
-        return int(expected.sum()) - present
 
-    def _limits(self, scope: Scope) -> tuple[tuple[IntArray, int | None], ...]:
-        return (
-            (self.target, scope.target),
-            (self.intermediate, scope.intermediate),
-            (self.budget, scope.budget),
-        )
+def _inside(codes: GainTable | Absent, scope: Scope, size: int) -> BoolArray:
+    keep = np.ones(size, dtype=bool)
+    limits = ((codes.target, scope.target), (codes.intermediate, scope.intermediate), (codes.budget, scope.budget))
+    for own, wanted in limits:
+        if wanted is not None:
+            keep &= own == wanted
+    return keep
+
+
+def _absent(rows: pl.DataFrame, planned: pl.DataFrame) -> pl.DataFrame:
+    """Keys of the planned gains, without English, that are in no row."""
+    missing = [name for name in _KEY if name not in planned.columns]
+    if missing:
+        raise ValueError(f"planned gains have no column {', '.join(missing)}")
+    keys = planned.filter(pl.col("language") != SOURCE_LANGUAGE).select(
+        pl.col(key).cast(rows.schema[key]) for key in _KEY
+    )
+    return keys.unique().join(rows, on=_KEY, how="anti").sort(_KEY)
+
+
+def _coded(values: pl.Series, names: list[Any]) -> IntArray:
+    """Places of values among sorted names that hold them all."""
+    return np.searchsorted(np.array(names), values.to_numpy()).astype(np.int64) if names else np.zeros(0, np.int64)
 
 
 def _checked(gains: pl.DataFrame) -> pl.DataFrame:

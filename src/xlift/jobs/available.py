@@ -8,7 +8,7 @@ from typing import Any
 
 from xlift.artifacts import MANIFEST, holds
 from xlift.errors import UserError
-from xlift.grid import FINGERPRINT_LETTERS, Grid, place
+from xlift.grid import FINGERPRINT_LETTERS, Grid, analysis_specification, place
 from xlift.jobs.cells import CellFiles, score_available
 from xlift.jobs.report import estimate, render
 from xlift.jobs.score import collect_runs
@@ -29,7 +29,7 @@ def report_available(
     """Score the cells whose predictions are there, and write tables and page of them; the page names the others.
 
     Args:
-        page: what the page of the whole study is given; `analysis` in it are the contrasts' settings.
+        page: what the page of the whole study is given.
         settings: the study file's, from which its grid is made again.
         outputs: paths of `scores`, `runs`, `gains`, `contrasts` and `page`; the results are in the folder above.
     """
@@ -45,7 +45,8 @@ def report_available(
         raise UserError(f"study {grid.study.study}: no run is finished yet; run the workflow first")
     places = {kind: [where for where, _ in found] for kind, found in runs.items()}
     collect_runs(places, {kind: [path for _, path in found] for kind, found in runs.items()}, outputs["runs"])
-    estimate(page["analysis"], outputs["scores"], languages, encoded, outputs["gains"], outputs["contrasts"])
+    specification = analysis_specification(grid)
+    estimate(specification, outputs["scores"], languages, encoded, outputs["gains"], outputs["contrasts"])
     tables = {name: outputs[name] for name in ("scores", "gains", "contrasts", "runs")}
     render(dict(page), tables, languages, plan, outputs["page"])
 

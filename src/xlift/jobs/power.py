@@ -22,6 +22,7 @@ from xlift.grid import Grid
 from xlift.jobs.report import contrast_settings
 from xlift.languages import load_languages
 from xlift.report.figures import static_svg
+from xlift.runs import shares_data
 from xlift.settings import Power
 from xlift.study import Study
 from xlift.tables import publish_table, read_table
@@ -42,9 +43,8 @@ def write_power(study: Study, file: str, results: Path) -> str:
     Raises `UserError` where the grid has one budget, or what its precision rests on cannot be read.
     """
     grid = Grid(study, file)
-    # Only their ratios matter, which are the same for every intermediate task.
-    steps = [budget.steps for budget in grid.budgets[study.intermediates[0]] if budget.arm == MAIN]
-    if len(steps) < 2:
+    steps = [[budget.steps for budget in grid.budgets[task] if budget.arm == MAIN] for task in study.intermediates]
+    if len(steps[0]) < 2:
         raise UserError(f"{file}: budgets: a slope needs two budgets at least; add one")
     settings = contrast_settings(analysis_settings(study))
     known = load_languages(LANGUAGES)
@@ -52,9 +52,15 @@ def write_power(study: Study, file: str, results: Path) -> str:
     layout = Layout(
         targets={target: tuple(grid.scored_languages(target)) for target in study.targets},
         n_trained_targets=sum(study.catalog[target].trained for target in study.targets),
-        n_intermediates=len(study.intermediates),
-        log2_budgets=tuple(math.log2(number) for number in steps),
+        log2_budgets=tuple(tuple(math.log2(number / own[0]) for number in own) for own in steps),
         n_seeds=len(study.seeds),
+        shares_data=frozenset(
+            (target, k)
+            for target in study.targets
+            for k, task in enumerate(study.intermediates)
+            if shares_data(study.catalog, task, target)
+        ),
+        shared_trunk=settings.shared_trunk,
     )
     found = power_table(layout, settings.levels(known), spreads, settings.confidence)
     publish_table(results / "power.parquet", found)
@@ -79,7 +85,8 @@ def _spreads(study: Study, results: Path, settings: Any, known: Any) -> tuple[Sp
     found = pilot_spreads(split_gains(read_table(path))[0], known, settings)
     if isinstance(found, str):
         return Spreads(), f"assumed, as those of {path} cannot be estimated ({found})"
-    parts = ", ".join(f"{name.replace('_', ' ')} {getattr(found, name):.2g}" for name in Power.model_fields)
+    names = [name for name in Power.model_fields if name != "trunk_tilt" or settings.shared_trunk]
+    parts = ", ".join(f"{name.replace('_', ' ')} {getattr(found, name):.2g}" for name in names)
     return found, f"estimated from {path} ({parts})"
 
 

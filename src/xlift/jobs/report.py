@@ -31,12 +31,41 @@ from xlift.tables import publish_table, read_table
 def estimate(
     settings: dict[str, Any], scores: str, languages: str, encoded: Sequence[str], gains: str, contrasts: str
 ) -> None:
-    """Write gains over the baseline and the contrasts made of them. `encoded`: manifests of the targets' token ids."""
+    """Write gains over the baseline and the contrasts made of them.
+
+    Args:
+        settings: `analysis_specification`.
+        encoded: manifests of the targets' token ids.
+    """
     measured = fertility([read_manifest(Path(path).parent).get("tokens_per_character", {}) for path in encoded])
     table = compute_gains(read_table(Path(scores)).join(measured, on="language", how="left", maintain_order="left"))
-    found = estimate_contrasts(table, load_languages(Path(languages)), contrast_settings(settings))
+    planned = planned_gains(settings["planned"])
+    found = estimate_contrasts(table, planned, load_languages(Path(languages)), contrast_settings(settings))
     for frame, columns, path in ((table, (*GAINS, FERTILITY), gains), (found, CONTRASTS, contrasts)):
         publish_table(Path(path), in_columns(frame, columns))
+
+
+def planned_gains(planned: Mapping[str, Any]) -> pl.DataFrame:
+    """One row a gain of the whole study, from `planned_gains_specification`: where it stands, and its language."""
+    shared = {tuple(pair) for pair in planned["shared_data"]}
+    runs = [
+        (target, task, arm, budget, (target, task) in shared)
+        for target, before in planned["runs"].items()
+        for task, arm, budget in before
+    ]
+    columns = {
+        "target": pl.String,
+        "intermediate": pl.String,
+        "arm": pl.String,
+        "budget": pl.Float64,
+        "shared_data": pl.Boolean,
+    }
+    languages = [(target, code) for target, codes in planned["languages"].items() for code in codes]
+    return (
+        pl.DataFrame(runs, schema=columns, orient="row")
+        .join(pl.DataFrame({"seed": planned["seeds"]}, schema={"seed": pl.Int64}), how="cross")
+        .join(pl.DataFrame(languages, schema=["target", "language"], orient="row"), on="target")
+    )
 
 
 def fertility(tokens_per_character: Sequence[Mapping[str, float]]) -> pl.DataFrame:
@@ -55,8 +84,8 @@ def fertility(tokens_per_character: Sequence[Mapping[str, float]]) -> pl.DataFra
 
 
 def contrast_settings(settings: dict[str, Any]) -> ContrastSettings:
-    """The contrasts' settings from what `analysis_settings` gave."""
-    return ContrastSettings(**{name: value for name, value in settings.items() if name != "code"})
+    """The contrasts' settings from what `analysis_settings` or `analysis_specification` gave."""
+    return ContrastSettings(**{name: value for name, value in settings.items() if name not in ("code", "planned")})
 
 
 def render(study: dict[str, Any], tables: dict[str, str], languages: str, plan: str, page: str) -> None:
