@@ -19,7 +19,7 @@ ORDER = (
     ("artifacts", "gpu_slots"),
     ("download", "hooks"),
     ("catalog", "languages"),
-    ("blocks",),
+    ("blocks", "strict_yaml"),
     ("budgets",),
     ("resource",),
     ("settings",),
