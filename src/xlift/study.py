@@ -6,13 +6,12 @@ Every field's description is the reference that `config/README.md` and `config/s
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from xlift.blocks import Block, Count, Place
@@ -40,6 +39,7 @@ from xlift.settings import (
     Trainable,
     Training,
 )
+from xlift.strict_yaml import read_yaml as read_yaml
 
 
 class Study(Block):
@@ -294,50 +294,6 @@ def _known(values: Sequence[str], known: Sequence[str], what: str, where: str = 
             hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known)}"
             raise ValueError(f"{where}{value!r} is not {what}; {hint}")
     return values
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error instead of the last one winning."""
-
-
-def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    seen: set[Hashable] = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, Hashable):
-            raise yaml.constructor.ConstructorError(None, None, "a key is a list or mapping", key_node.start_mark)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A study file's mapping; `UserError` where the file is missing, is not YAML, or is not a mapping."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: there is no such study file; give the path of a YAML file such as config/config.yaml"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); give a UTF-8 YAML file") from None
-    try:
-        content = yaml.load(text, Loader=_Loader)
-    # PyYAML's constructors of tagged values raise all of these for a value that is not of its tag.
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = " ".join((getattr(error, "problem", None) or str(error)).split())
-        raise UserError(f"{path}{line}: is not valid YAML ({problem}); correct that line") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no settings; start from config/config.yaml")
-    return content
 
 
 def parse_study(settings: Mapping[str, Any], file: str) -> Study:

@@ -22,7 +22,7 @@ ORDER = (
     ("catalog", "languages"),
     ("blocks", "columns"),
     ("budgets",),
-    ("resource",),
+    ("resource", "strict_yaml"),
     ("settings",),
     ("cotraining",),
     ("own_tasks",),

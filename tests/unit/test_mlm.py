@@ -24,11 +24,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import runs
 from runs import CPU, FULL, LORA, settings
-from stopping import StopAfter, out_of, published
+from stopping import StopAfter, out_of, published, server_train
 from toy import FILLERS, VOCABULARY, toy_frame, toy_task
 from xlift.artifacts import publish_folder, read_manifest
 from xlift.catalog.made import mlm_task
-from xlift.compute import Compute
 from xlift.encoder.adapt import Trainable, make_trainable
 from xlift.encoder.model import WORD_EMBEDDINGS, load_encoder, word_embeddings
 from xlift.errors import UserError
@@ -424,16 +423,45 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(trainable, step, inputs, tmp_pa
     assert found["parts"] == read_manifest(out_of(tmp_path / "whole"))["parts"]
 
 
-def test_micro_batches_do_not_change_what_is_hidden(inputs, tmp_path):
+def _train(given: runs.Inputs, out: Path) -> None:
+    torch.set_num_threads(1)
+    start(given, out, execution=Execution(save_every=0.0), recipe__steps=60)
+
+
+def test_killed_at_random_points_it_goes_on_to_the_same_bytes(inputs, tmp_path):
+    server_train(_train, (inputs(),), tmp_path, kills=3)
+
+
+def test_a_branch_of_a_trunk_is_the_schedule_run_in_one_go(inputs, tmp_path):
+    """The trunk's segments end between two steps of the task and after one that is mixed in."""
     given = inputs()
-    tokens = [
-        start(given, out_of(tmp_path / name), execution=Execution(micro_batch_tokens=cap))["parts"][1]["tokens"]
-        for name, cap in (("a", 20), ("b", 4000))
-    ]
-    losses = [json.loads((out_of(tmp_path / name) / "log.jsonl").read_text().splitlines()[0])["loss"] for name in "ab"]
-    assert tokens[0] == tokens[1]
-    # Dropout draws by batch, so the runs differ; were other pieces hidden, they would differ by far more.
-    assert losses[0] == pytest.approx(losses[1], rel=0.2)
+    constant = {"schedule": {"kind": "constant", "warmup_steps": 2}, "kind": "trunk"}
+
+    def segment(steps: int, before: Path | None) -> Path:
+        out = tmp_path / "a" / "trunk" / "toy" / f"s{steps}" / "seed1"
+        start(dataclasses.replace(given, start=before), out, recipe__steps=steps, **constant)
+        return out
+
+    second = segment(12, segment(7, None))
+    branch = {"schedule": {"kind": "cooldown", "warmup_steps": 2, "branch": 12}, "recipe__steps": 18}
+    branched = start(dataclasses.replace(given, start=second), out_of(tmp_path / "a"), **branch)
+    at_once = start(given, out_of(tmp_path / "b"), **branch)
+    assert published(out_of(tmp_path / "a")) == published(out_of(tmp_path / "b"))
+    assert branched["parts"] == at_once["parts"]
+    assert (branched["job_steps"], read_manifest(second)["steps"]) == (6, 12)
+
+
+def test_micro_batches_do_not_change_what_is_hidden(inputs, tmp_path):
+    """Without dropout, which draws by batch, the runs are the same but for rounding."""
+    given, logs = inputs(), {}
+    for name, cap in (("a", 20), ("b", 4000)):
+        out = out_of(tmp_path / name)
+        found = start(given, out, execution=Execution(micro_batch_tokens=cap), training__dropout=0.0)
+        assert found["micro_batch_tokens"] == cap
+        logs[name] = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    for one, other in zip(logs["a"], logs["b"], strict=True):
+        assert (one["tokens"], one["task"]) == (other["tokens"], other["task"])
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize("trainable", [LORA, FULL, WITH_WORDS], ids=["lora", "full", "full with words"])
@@ -467,10 +495,16 @@ def test_it_learns_what_words_stand_beside(masking_encoder, compute):
     assert np.mean(realised.losses[-10:]) < 1
 
 
-def test_families_are_as_before():
+def test_prepared_texts_are_checked_as_examples_are():
     assert set(OBJECTIVES) == {*FAMILIES, "mlm"}
-    frame = toy_frame("classification")
-    with pytest.raises(UserError, match=r"column 'text' should be String and is no such column"):
-        OBJECTIVES["mlm"].check(frame, mlm_task())
     OBJECTIVES["mlm"].check(texts(), mlm_task())
-    assert isinstance(Compute(CPU, torch.float32), Compute)
+    with pytest.raises(UserError, match=r"column 'text' should be String and is no such column"):
+        OBJECTIVES["mlm"].check(toy_frame("classification"), mlm_task())
+    with pytest.raises(UserError, match=r"data of mlm: a passage is empty; prepare it again"):
+        OBJECTIVES["mlm"].check(texts().with_columns(text=pl.lit(" ")), mlm_task())
+
+
+def test_text_without_a_known_piece_is_one_sentence():
+    frame = pl.DataFrame({"text": ["zzz", "yyy zzz"]})
+    with pytest.raises(UserError, match=r"tokenizer knows no piece of any passage; use other text or another encoder"):
+        MaskedLanguageModelling().encode(frame, toy_tokenizer(), mlm_task(), 9, 0)
