@@ -52,6 +52,7 @@ FILES = (
     File("data/<task>.json", "Their manifest.", "data/<task>.json"),
     File("encoder/manifest.json", "Manifest of the prepared encoder.", "encoder/manifest.json"),
     File("encoder/<file>", "The encoder in the Hugging Face layout: config.json, model.safetensors, tokenizer.json."),
+    File("encoder/mlm_head.safetensors", "A hub encoder's own head for masked-language modelling, where it has one."),
     File("encoded/<task>/length<n>/manifest.json", "Manifest of token ids.", "encoded/…/manifest.json"),
     File("encoded/<task>/length<n>/tokens.safetensors", "Token ids of a task's examples, as flat arrays."),
     File(f"intermediate/{RUN}/manifest.json", "What the run did, and what vouches for its files.", "manifest.json"),

@@ -143,7 +143,7 @@ class Mixture(Block):
 class MaskedLanguageModelling(Block):
     """The arm `mlm`: intermediate runs with steps of masked-language modelling mixed in (docs/budgets.md)."""
 
-    texts: str = Field(
+    texts: Place = Field(
         min_length=1,
         description="Folder with `<language>.txt` or `.parquet` (docs/data.md), or its name in `data.folders`.",
     )

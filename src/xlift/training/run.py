@@ -62,6 +62,7 @@ MANIFEST_ENTRIES = {
     "final_loss": "Loss of the last step.",
     "best_step": "Step whose weights were kept under `training.select: best_dev`; null where the last one's were.",
     "dev": "English dev: metric, score, floor, collapsed; what was chosen there; of a mixture its parts. Null: trunk.",
+    "mlm_head": "Of a run with masked-language modelling: `pretrained` or `fresh`, what its head began as.",
     "parts": "Of a mixture or a target in stages: task, steps, examples, tokens, padded_tokens and flops of each.",
     "micro_batch_tokens": "Most token positions of one forward and backward pass.",
     "gradient_checkpointing": "Whether activations were computed anew to save memory.",
@@ -73,7 +74,7 @@ MANIFEST_ENTRIES = {
     "versions": "Versions of Python and of the libraries that decide results; `test_hooks` where there were any.",
     **VOUCHING,
 }
-"""manifest.json of a run; `parts` is only in that of several."""
+"""manifest.json of a run; `parts` is only in that of several, `mlm_head` in that with masked-language modelling."""
 RECORDED_VERSIONS = ("xlift", "torch", "transformers", "peft", "tokenizers", "safetensors", "polars", "babel")
 
 
