@@ -65,6 +65,7 @@ class Visit:
 
     def saved(self, button: str) -> Path:
         """The file that a button saves."""
+        self.tab.wait_for_timeout(120)  # Chromium saves ten files a second and drops others
         with self.tab.expect_download() as download:
             self.tab.click(button)
         return Path(download.value.path())

@@ -179,7 +179,7 @@ def heat_spec(inputs: ReportInputs) -> Spec | None:
         labelExpr="split(datum.label, '|')[1]",
         labelFontSize=11,
     )
-    chart = alt.Chart(alt.Data(values=rows)).transform_filter("datum.target === target")
+    chart = alt.Chart(alt.NamedData(name="gains")).transform_filter("datum.target === target")
     chart = chart.transform_calculate(column=json.dumps(columns, ensure_ascii=False))
     chart = chart.transform_flatten(["column", "gain", "text"] if numbers else ["column", "gain"]).encode(x=x, y=y)
     legend = alt.Legend(title="gain, points", orient="bottom", format="+.1f", gradientLength=180)
@@ -210,7 +210,8 @@ def heat_spec(inputs: ReportInputs) -> Spec | None:
         for style, test in (("value", f"!({strong})"), ("value-strong", strong)):
             values = chart.mark_text(style=style, aria=False).encode(text="text:N")
             layers.append(values.transform_filter(f"{known_only} && {test}"))
-    return as_spec(layers, 17 * len(domain), target=default_target(inputs))
+    spec = as_spec(layers, 17 * len(domain), target=default_target(inputs))
+    return {**spec, "datasets": {**spec["datasets"], "gains": rows}}  # by name: every layer would have its own copy
 
 
 SLOPE_WIDTHS, SLOPE_HEIGHT = (600.0, 880.0), 460

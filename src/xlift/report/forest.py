@@ -12,6 +12,9 @@ from xlift.report.charts import SHAPES, Schema, Spec, as_spec, frame, signed, ze
 from xlift.report.inputs import ReportInputs, contrast_rows, parse_scope
 from xlift.report.tables import interval, scope_title
 
+ROOM = 12
+"""Pixels between the ends of an interval and those of the axis, so that none looks cut."""
+
 
 def forest_spec(rows: list[dict[str, Any]], unit: str) -> Spec | None:
     """A forest plot of contrasts, one row each, first row on top; None without an estimate.
@@ -37,7 +40,9 @@ def forest_spec(rows: list[dict[str, Any]], unit: str) -> Spec | None:
     )
     tooltip = [alt.Tooltip("where:N", title="scope"), alt.Tooltip("text:N", title=unit)]
     base = alt.Chart(frame(shown, schema)).encode(y=y, tooltip=tooltip)
-    bars = base.mark_rule(strokeWidth=2.5, style="estimate").encode(x=alt.X("ci_low:Q", title=unit), x2="ci_high:Q")
+    bars = base.mark_rule(strokeWidth=2.5, style="estimate").encode(
+        x=alt.X("ci_low:Q", title=unit).scale(padding=ROOM), x2="ci_high:Q"
+    )
     points = base.mark_point(filled=True, size=90, opacity=1, style="estimate").encode(
         x=alt.X("estimate:Q", title=unit)
     )
@@ -110,7 +115,7 @@ def method_spec(rows: list[dict[str, Any]]) -> Spec | None:
     )
     layers = [zero_line(x=alt.X("zero:Q", title=unit))]
     if any(row["ci_low"] is not None for row in shown):
-        bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("ci_low:Q", title=unit), x2="ci_high:Q")
+        bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("ci_low:Q", title=unit).scale(padding=ROOM), x2="ci_high:Q")
         layers.append(bars.transform_filter("isValid(datum.ci_low)"))
     points = base.mark_point(filled=True, size=60, opacity=1)
     layers.append(points.encode(x=alt.X("estimate:Q", title=unit), shape=shape))
