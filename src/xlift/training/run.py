@@ -150,7 +150,7 @@ def train_run(
         "encoder_sha256": inputs.encoder_sha256,
         "start": None if inputs.start is None else str(inputs.start / MANIFEST),
     }
-    if "parts" in specification or "stages" in specification:
+    if len(tasks) > 1 or "stages" in specification:
         facts["parts"] = amounts_of_parts(tasks, realised)
     if built.mlm_head is not None:
         facts["mlm_head"] = built.mlm_head
