@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from harness import MODEL_ID, Workspace, write_tiny_bert
+from harness import FEW_STEPS, MODEL_ID, Workspace, write_tiny_bert
 
 from topics import examples, write_topics
 
@@ -83,3 +83,23 @@ def test_what_is_wrong_with_a_task_stops_the_study(hub: Workspace) -> None:
     ended = hub.snakemake("--dry-run", "--configfile", "study.yaml")
     assert ended.code != 0
     assert "tasks.topics.languages: xx is not in config/languages.csv; add a line for it there" in ended.output
+
+
+def test_rows_of_a_data_set_put_no_script_on_the_page(hub: Workspace) -> None:
+    """A study of them runs to its page, its tables and its exported results."""
+    hostile = "<script>alert('row')</script> & <img src=x onerror=alert(1)>"
+    for path in sorted((hub.folder / "hub" / "my-lab" / "topics").rglob("*.parquet")):
+        frame = pl.read_parquet(path)
+        frame.with_columns(sentence=pl.lit(f"{hostile} ") + pl.col("sentence")).write_parquet(path)
+    settings = {**study(), "budgets": [1], "seeds": [1], "trainable": {"rank": 2, "alpha": 4}}
+    settings["recipes"] = {"cldr_pairs": FEW_STEPS}
+    settings["tasks"]["topics"]["recipe"] = {**FEW_STEPS, "learning_rate": 1e-3, "max_length": 64}
+    settings["tasks"]["topics"]["summary"] = hostile
+    hub.write_study(settings)
+    ended = hub.run()
+    assert ended.code == 0, ended.output
+    results = hub.results("topics")
+    assert hostile in pl.read_parquet(results / "data" / "topics.parquet")["text_a"][0]
+    page = (results / "report" / "index.html").read_text(encoding="utf-8")
+    for part in ("alert('row')", "onerror=alert", "<script>alert", "<img src=x"):
+        assert part not in page
