@@ -182,7 +182,7 @@ class Study(Block):
     @model_validator(mode="after")
     def _consistent_budgets(self) -> Study:
         sizes = [*self.cross.batch_size, *(entry.batch_size for entry in self.budgets if entry.batch_size is not None)]
-        if "lr_scaling" in self.cross.model_fields_set and not sizes:
+        if self.cross.lr_scaling != Cross().lr_scaling and not sizes:
             raise ValueError(
                 "cross.lr_scaling: is for other batch sizes than the recipe's, and none is given; add cross.batch_size"
             )

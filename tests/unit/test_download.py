@@ -344,7 +344,7 @@ def test_a_download_that_fails_for_good_leaves_no_artifact(hub, served_encoder, 
         "import runpy, sys, types\n"
         "from pathlib import Path\n"
         "given = types.SimpleNamespace\n"
-        f"snakemake = given(log=[{str(log)!r}], output=given(manifest={str(manifest)!r}),"
+        f"snakemake = given(log=[{str(log)!r}], input=[], output=given(manifest={str(manifest)!r}),"
         f" params=given(specification={json.dumps(SPECIFICATION)!r}, hub_root=None))\n"
         "runpy.run_path('workflow/scripts/prepare_encoder.py', init_globals={'snakemake': snakemake})\n"
     )

@@ -86,7 +86,7 @@ def test_it_is_an_arm_of_its_task(folder):
 
 def test_a_study_without_it_is_as_it_was(folder):
     before, after = everything(make(**PLAIN)), everything(make(**co_trained(folder)))
-    assert {name for name in before if before[name] != after[name]} == {"report"}
+    assert {name for name in before if before[name] != after[name]} == {"analysis", "report"}
     added = after.keys() - before.keys()
     assert kinds(added) == {"data", "encode", "intermediate", "target", "predict", "score"}
     assert all("mlm" in name for name in added)
