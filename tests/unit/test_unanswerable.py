@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from encoding import encode, first_row
 from runs import specification
 from toy import toy_frame, toy_task
-from xlift.artifacts import publish_folder, read_manifest, sha256_of
+from xlift.artifacts import fingerprint, publish_folder, read_manifest, sha256_of
 from xlift.errors import UserError
 from xlift.jobs import predict as predict_module
 from xlift.metrics import ALWAYS, score_predictions
@@ -238,6 +238,7 @@ def test_a_cell_uses_the_threshold_of_its_run(tiny_encoder, tmp_path, monkeypatc
     found = {}
     for threshold in (-1e9, facts["dev"]["chosen"]["no_answer_threshold"], 1e9):
         manifest["dev"]["chosen"]["no_answer_threshold"] = threshold
+        manifest["sha256"] = fingerprint({key: value for key, value in manifest.items() if key != "sha256"})
         (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         out = tmp_path / "predictions.parquet"
         predict_module.predict_job(

@@ -26,8 +26,8 @@ from xlift.tasks.family import COMMON_COLUMNS, PREDICTION_COLUMNS
 from xlift.training.loop import LOG_ENTRIES
 from xlift.training.run import MANIFEST_ENTRIES
 
-OF_SEVERAL = {"parts", "task"}
-"""Entries that only a run of several tasks has."""
+OF_SEVERAL = {"parts", "task", "mlm_head"}
+"""Entries that only a run of several tasks has, or one with masked-language modelling."""
 OF_REPOSITORIES = {"sources", "dropped", "notes", "supertags"}
 """Entries that only the manifest of data from repositories or folders has."""
 SEVERAL_FOLDERS = {"<job>", "<run>"}
