@@ -155,6 +155,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the ledger where that was asked for, with what was lost."""
-    if session.config.getoption("--write-reliability"):
+    """Write the ledger where that was asked for and all tests have run, with what was lost."""
+    if session.config.getoption("--write-reliability") and exitstatus in (
+        pytest.ExitCode.OK,
+        pytest.ExitCode.TESTS_FAILED,
+    ):
         (Path(__file__).parents[1] / "docs" / "reliability.md").write_text(page(_INJECTED.values()), encoding="utf-8")

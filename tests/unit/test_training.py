@@ -405,4 +405,4 @@ def test_no_dev_examples_is_one_sentence(publish_inputs, tmp_path):
             recipe__steps=1,
             schedule__warmup_steps=0,
         )
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "manifest.json").exists()
