@@ -207,7 +207,7 @@ def test_a_damaged_prediction_is_named_and_the_others_are_scored(copied: Workspa
     shutil.rmtree(scores)
     ended = copied.run("results/tiny/scores.parquet")
     assert ended.code != 0
-    assert f"error: results/tiny/{CELL}: holds predictions made with other settings than this" in ended.output
+    assert f"error: results/tiny/{CELL}: its sha256 is not the one it carries" in ended.output
     assert "Traceback" not in ended.output
     assert len(list(scores.rglob("*.parquet"))) == 8
     # As the sentence advises.
