@@ -167,11 +167,10 @@ def test_revisions_are_commits_or_the_converted_branch():
         for part in task.slices:
             found.setdefault(part.repository, set()).add(part.revision)
     folders = {name: {None} for name in ("bucc2018", "ccg", "lareqa", "mewslix")}
-    converted = ("allenai/cosmos_qa", "allenai/social_i_qa", "aps/super_glue", "facebook/mlqa")
+    converted = ("allenai/cosmos_qa", "allenai/social_i_qa", "aps/super_glue", "facebook/mlqa", "izhx/xtreme-r-udpos")
     assert {name: revisions for name, revisions in found.items() if name not in PINS} == {
         **folders,
         **{name: {"refs/convert/parquet"} for name in converted},
-        "izhx/xtreme-r-udpos": {None},
     }
     assert {name: found[name] for name in PINS} == {name: {pin.revision} for name, pin in PINS.items()}
     for pin in PINS.values():
@@ -183,8 +182,8 @@ def test_revisions_are_commits_or_the_converted_branch():
 def test_provenance_says_where_commits_are_from_and_what_has_none():
     assert CATALOG["udpos"].provenance.endswith(
         " Pinned to a commit that public code reads: google/xtreme (webmasterscity/leobot2026: "
-        "experiments/f18_pawsx_inventory.py). Not pinned: izhx/xtreme-r-udpos (its main branch); the manifest of "
-        "prepared data has the commit that was read."
+        "experiments/f18_pawsx_inventory.py). Not pinned: izhx/xtreme-r-udpos (refs/convert/parquet); the manifest "
+        "of prepared data has the commit that was read."
     )
     assert CATALOG["copa"].provenance.endswith(
         "Not pinned: aps/super_glue (refs/convert/parquet); the manifest of prepared data has the commit that was read."

@@ -50,7 +50,7 @@ def _udpos(split: Split, rows: str, without: tuple[str, ...] = ()) -> tuple[Slic
     first = {code: f"udpos.{name}" for code, name in sorted(_UDPOS.items()) if code not in without}
     return (
         Slice(split, "google/xtreme", first, rows, "tagged", columns),
-        Slice(split, "izhx/xtreme-r-udpos", same(_UDPOS_ADDED), rows, "tagged", columns),
+        Slice(split, "izhx/xtreme-r-udpos", same(_UDPOS_ADDED), rows, "tagged", columns, revision=CONVERTED),
     )
 
 
