@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
@@ -204,6 +206,16 @@ def write_tiny_bert(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def processes_below(pid: int) -> list[tuple[psutil.Process, str]]:
+    """A process's descendants with their command lines; any of them, or all, may end while one looks."""
+    found: list[tuple[psutil.Process, str]] = []
+    with suppress(psutil.Error):
+        for child in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error):
+                found.append((child, " ".join(child.cmdline())))
+    return found
 
 
 @dataclass(frozen=True)

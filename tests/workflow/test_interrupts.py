@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness import SCORED, Finished, Workspace, tiny_study
+from harness import SCORED, Finished, Workspace, processes_below, tiny_study
 
 from faults import Fault
 from xlift.artifacts import sha256_of
@@ -151,11 +151,10 @@ def long_results(workspace: Workspace) -> dict[str, str]:
 def training_job(process: subprocess.Popen[str], workspace: Workspace) -> psutil.Process:
     """The training job's own process, once it is some steps in."""
     log = workspace.results() / "logs" / "train_intermediate" / f"{LONG_RUN}.log"
-    parent = psutil.Process(process.pid)
     ends = time.monotonic() + 120
     while time.monotonic() < ends:
         if log.exists() and f"/{LONG_STEPS} " in log.read_text(encoding="utf-8"):  # and not of the run before
-            jobs = [child for child in parent.children(recursive=True) if "train.py" in " ".join(child.cmdline())]
+            jobs = [job for job, command in processes_below(process.pid) if "train.py" in command]
             return jobs[-1]
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
