@@ -21,7 +21,8 @@ def test_contrasts_are_measured_part_by_part_in_a_process_of_their_own() -> None
     )
     found = json.loads(ended.stdout)
     assert (found["gains"], found["bootstrap_draws"]) == (2 * 3 * 203, 100)
-    parts = {"read", "scales", "designs", "clustered", "mixed", "bootstrap", "permutation", "sensitivity"}
-    assert set(found["seconds_by_part"]) == parts
-    assert 0 < found["seconds"] < 600
+    parts = found["seconds_by_part"]
+    assert set(parts) == {"designs", "clustered", "mixed", "bootstrap", "permutation", "sensitivity"}
+    assert min(parts.values()) > 0
+    assert 0.5 * found["seconds"] < sum(parts.values()) <= found["seconds"] + 0.05
     assert 0 < found["peak_mb"] < 2048

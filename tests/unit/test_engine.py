@@ -289,10 +289,11 @@ def test_a_run_carries_out_its_settings(tiny_encoder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("family", FAMILY_NAMES)
+@pytest.mark.parametrize("layers", [None, 1], ids=["all layers", "one layer"])
 @pytest.mark.parametrize("trainable", [LORA, FULL], ids=["lora", "full"])
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
 def test_flops_of_a_run_are_within_three_per_cent_of_torchs_count(
-    family, trainable, checkpointing, tiny_encoder, tmp_path
+    family, trainable, layers, checkpointing, tiny_encoder, tmp_path
 ):
     given = runs.publish_inputs(family, tiny_encoder, tmp_path)
     # A head is a few per cent of so small an encoder: counted as well.
@@ -308,7 +309,8 @@ def test_flops_of_a_run_are_within_three_per_cent_of_torchs_count(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_run, "TrainingLoop", Counted)
-        changes = {"trainable": dataclasses.asdict(trainable), "training__dropout": 0.0}
+        chosen = dataclasses.asdict(dataclasses.replace(trainable, layers=layers))
+        changes = {"trainable": chosen, "training__dropout": 0.0}
         found = start_run(family, given, tmp_path / "out", execution, **changes)
     if family == "retrieval":  # similarities within the batch are not the encoder's
         assert found["flops"] < seen[0]
