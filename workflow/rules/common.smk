@@ -83,6 +83,18 @@ def told(function):
 told(Resource.evaluate)
 
 
+# Snakemake's default of at most 100 starts a second is no limit here, and costs: with any limit its scheduler looks at
+# all ready jobs every such second, once for each job that has ended (pull request 3744). A limit that was asked for stays.
+def without_default_limit(scheduling):
+    limit = scheduling and scheduling.max_jobs_per_timespan  # a dry-run has no such settings
+    if limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
+        scheduling.max_jobs_per_timespan = None
+
+
+if IS_WHOLE:
+    without_default_limit(workflow.scheduling_settings)
+
+
 # Not while the file is read: a dry-run writes nothing.
 onstart:
     try:
