@@ -83,20 +83,20 @@ def told(function):
 told(Resource.evaluate)
 
 
-# Snakemake's default of at most 100 starts a second is no limit here, and costs: with any limit its scheduler looks at
-# all ready jobs every such second, once for each job that has ended (pull request 3744). A limit that was asked for stays.
-def without_default_limit(scheduling):
-    limit = scheduling and scheduling.max_jobs_per_timespan  # a dry-run has no such settings
+def without_default_limit(scheduler):
+    """Take Snakemake's default of at most 100 starts a second away; a limit that was asked for stays.
+
+    It is no limit here, and costs: under any limit the scheduler looks at all ready jobs again each such second, once
+    for every job that has ended by then (Snakemake's pull request 3744).
+    """
+    limit = scheduler.job_rate_limiter
     if limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
-        scheduling.max_jobs_per_timespan = None
-
-
-if IS_WHOLE:
-    without_default_limit(workflow.scheduling_settings)
+        scheduler.job_rate_limiter = None
 
 
 # Not while the file is read: a dry-run writes nothing.
 onstart:
+    without_default_limit(workflow.scheduler)
     try:
         check_writable(Path("results") / STUDY.study)
     except UserError as error:
