@@ -22,5 +22,5 @@ COPY config /opt/xlift/config
 COPY envs /opt/xlift/envs
 RUN pip install --no-cache-dir --no-deps --no-build-isolation /opt/xlift
 
-WORKDIR /work
+WORKDIR /study
 CMD ["snakemake", "--snakefile", "/opt/xlift/Snakefile", "--configfile", "/opt/xlift/config/config.yaml", "--cores", "all"]

@@ -2,7 +2,7 @@
 
 Starts the tests' SLURM cluster on this machine (root, Debian's slurm-wlm; an idle machine) and sends a study through it
 whose training and predictions sleep for 0.1 s instead, by the hook XLIFT_TEST_INSTEAD. What is left is what a job costs
-whatever it computes: sbatch, SLURM, three starts of Snakemake, polling.
+whatever it computes: sbatch, SLURM, two starts of Snakemake and one of the script, polling.
 """
 
 from __future__ import annotations

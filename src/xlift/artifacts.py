@@ -25,6 +25,8 @@ VOUCHING: Mapping[str, str] = {
     "sha256": "sha256 of the canonical JSON of all other entries.",
 }
 """The entries by which a manifest vouches for its folder and for itself, and what they say."""
+SEAL = "sealed"
+"""The entry by which facts that vouch for a file beside them vouch for themselves."""
 
 
 def canonical_json(value: Any) -> str:
@@ -99,6 +101,23 @@ def publish_text(path: Path, text: str) -> None:
 def publish_json(path: Path, value: Any) -> None:
     """Write `value` atomically as indented JSON with sorted keys."""
     publish_text(path, json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts with `sealed`: the sha256 of the canonical JSON of them all."""
+    return {**facts, SEAL: fingerprint(facts)}
+
+
+def read_sealed(path: Path, at_fault: str) -> dict[str, Any]:
+    """Sealed facts at `path`; `UserError` where they are not what was written: then `at_fault` is to be deleted."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        whole = found[SEAL] == fingerprint({key: value for key, value in found.items() if key != SEAL})
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path}: is missing or damaged; delete {at_fault} and run the workflow again")
+    return dict(found)
 
 
 def publish_folder(folder: Path, write: Callable[[Path], Any], facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from xlift.errors import UserError
+from xlift.machine_faults import machine_fault
 
 ROLES = ("intermediate", "target")
 EXPORTS = ("xtreme", "json")
@@ -42,6 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
         do[options.command]()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        sentence = machine_fault(error)
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -82,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan = command("plan", "print a study's budgets, jobs, and what they would cost, before they run")
     plan.add_argument("--workers", type=int, default=1, help="jobs at a time, such as GPUs or cores (default 1)")
-    plan.add_argument("--device", help="part of the name of a device that runs were on, or cpu, t4, v100, a100, h100")
+    plan.add_argument(
+        "--device", help="part of the name of a device that runs were on, or cpu, t4, v100, a100, h100, h200"
+    )
     plan.add_argument("--json", action="store_true", help="print all numbers as JSON")
     command("power", "print the smallest effects that a study's grid and larger ones detect")
     reference = command("reference", "write the generated pages of config and docs", config=False)
@@ -114,12 +124,15 @@ def print_status(config: Path, every: float | None) -> None:
 
     from xlift.grid import Grid
     from xlift.status import State, cell_state, status_lines, study_status
-    from xlift.study import parse_study, read_yaml
+    from xlift.study import check_paths, parse_study, read_yaml
 
     if every is not None and not every > 0:
         raise UserError(f"--watch {every:g}: is no number of seconds; give one above 0")
-    # Where a study stands shows without its data, which another machine may hold.
-    grid = Grid(parse_study(read_yaml(config), str(config)), str(config))
+    study = parse_study(read_yaml(config), str(config))
+    if study.translated or study.mlm is not None:
+        check_paths(study, str(config))  # what runs depend on is in these folders
+    # Otherwise where a study stands shows without its data, which another machine may hold.
+    grid = Grid(study, str(config))
     command = f"snakemake --configfile {shlex.quote(str(config))} --cores all"
     while True:
         status = study_status(grid, Path("results"))
@@ -232,9 +245,9 @@ def run_study(config: Path, options: list[str], progress: bool) -> NoReturn:
     check_studies([config])
     if progress and sys.stderr.isatty() and "--logger" not in options:
         options = ["--logger", "xlift", *options]
-    cores = (
-        [] if any(option.startswith(("-c", "--cores", "-j", "--jobs")) for option in options) else ["--cores", "all"]
-    )
+    # A profile says how many jobs at a time by itself.
+    said = any(re.match(r"(-[cj](\d|all|$)|--(cores|jobs|profile)(=|$))", option) for option in options)
+    cores = [] if said else ["--cores", "all"]
     # In this process's place: an interrupt has to reach Snakemake alone, and its `--configfile` takes all that follows.
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options, *cores, "--configfile", str(config)])

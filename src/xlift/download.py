@@ -43,6 +43,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from xlift.artifacts import sha256_of
 from xlift.errors import UserError
+from xlift.machine_faults import FORBIDDEN, FULL
 
 Kind = Literal["model", "dataset"]
 
@@ -226,6 +227,8 @@ def explained(what: str, repository: str, revision: str | None, at: Mapping[str,
     except RevisionNotFoundError as error:
         raise UserError(f"{name} has no revision {revision!r}: check {at['revision']}") from error
     except (UnreachableError, httpx2.HTTPError, LocalEntryNotFoundError, OSError, ValueError, KeyError) as error:
+        if getattr(error, "errno", None) in (*FULL, *FORBIDDEN):
+            raise  # the disk's fault, not the network's
         raise UserError(
             f"{name} cannot be downloaded and is not in the cache ({_why(error)}): prepare it where there is a network,"
             f" or give {at['root']} that holds it"
@@ -265,6 +268,7 @@ def fetch(
             folder = Path(snapshot_download(repository, **options, local_files_only=True))
         except LocalEntryNotFoundError:
             raise error from None
+        print(f"{repository}: the hub cannot be reached; commit {folder.name} is read from the cache", flush=True)
     try:
         tree = get_cached_repo_tree(repository, repo_type=kind, revision=folder.name)
     except CachedRepoTreeNotFoundError:

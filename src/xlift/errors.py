@@ -1,4 +1,4 @@
-"""The one kind of error a user's mistake raises."""
+"""What ends a job in one sentence: a user's mistake, or a request to stop."""
 
 
 class UserError(Exception):
@@ -10,3 +10,7 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+
+
+class Stopped(BaseException):
+    """A request from outside to stop, which nothing that handles errors on the way may take for one of its own."""

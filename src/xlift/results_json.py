@@ -17,7 +17,7 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from xlift.artifacts import publish_json, read_manifest
+from xlift.artifacts import publish_json, read_manifest, read_sealed
 from xlift.errors import UserError
 from xlift.export import cells_of, path_of
 from xlift.grid import Grid
@@ -144,7 +144,8 @@ def cell_result(grid: Grid, cell: Cell, results: Path, languages: Mapping[str, L
             "again"
         )
     row = table.row(0, named=True)
-    data = _data_facts(results / "data" / f"{cell.target}.json")
+    prepared = results / "data" / cell.target
+    data = read_sealed(prepared.with_suffix(".json"), str(prepared.with_suffix(".parquet")))
     return CellResult(
         task_name=cell.target,
         dataset_revision=dataset_revision(data),
@@ -211,16 +212,6 @@ def dataset_revision(data: Mapping[str, Any]) -> str:
         return "; ".join(sorted(found))
     source = data["specification"]["source"]
     return "; ".join(f"{name}@{value}" for name, value in sorted(source.items()) if name not in ("source", "reader"))
-
-
-def _data_facts(path: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(facts["sha256"], str) and isinstance(facts["specification"]["source"], dict):
-            return dict(facts)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise UserError(f"{path}: is missing or damaged; run the workflow again")
 
 
 def _encoder(folder: Path) -> Encoder:

@@ -106,7 +106,9 @@ class Training(Block):
     )
     compile: bool = Field(False, description="Compile the encoder with torch on CUDA; speed only.")
     gradient_checkpointing: Literal["auto", "on", "off"] = Field(
-        "auto", description="Recompute activations to save memory; `auto` where it is needed; speed only."
+        "auto",
+        description="Recompute activations to save memory; `auto` where it is needed; speed only. Write the others in "
+        "quotes, for YAML reads on and off as true and false.",
     )
     micro_batch_tokens: Annotated[Literal["auto"] | int, BeforeValidator(_tokens)] = Field(
         "auto", description="Token positions of one forward and backward pass; `auto` fits the device; speed only."
@@ -170,7 +172,8 @@ class Contrasts(Block):
         min_length=1,
         description="Resource level by `cc100` (GiB of CC-100, what XLM-R saw), `joshi` (class of Joshi et al. 2020), "
         "`wikipedia` (MB in 2020), `mc4` (billion tokens), or a CSV file of your own with the columns `iso2,size`, "
-        "one line for each scored language at least; the resource level is standardised over the languages in it.",
+        "one line for each scored language at least; the resource level is standardised over the languages in it that "
+        "have a size, English left out.",
     )
     low_below: Number | None = Field(
         None,
@@ -222,20 +225,42 @@ class Contrasts(Block):
 class Power(Block):
     """Standard deviations that `xlift power` assumes, in points; docs/statistics.md explains each."""
 
-    language_slope: Number = Field(0.3, ge=0, description="Of gain per doubling between languages.")
-    target_language_slope: Number = Field(0.2, ge=0, description="The same, of a target's own.")
-    task_language_slope: Number = Field(0.1, ge=0, description="The same, of an intermediate task's own.")
-    pair_language_slope: Number = Field(0.1, ge=0, description="The same, of a target and intermediate task's own.")
-    checkpoint_tilt: Number = Field(
-        0.5, ge=0, description="By how much an intermediate run favours a language one SD richer, by chance."
+    language_slope: Number = Field(
+        0.3, ge=0, description="Standard deviation, in points, of the gain per doubling between languages."
     )
-    target_run_tilt: Number = Field(0.5, ge=0, description="The same of a target run.")
+    target_language_slope: Number = Field(
+        0.2,
+        ge=0,
+        description="Standard deviation, in points, of what each target adds to a language's gain per doubling.",
+    )
+    task_language_slope: Number = Field(
+        0.1, ge=0, description="Standard deviation, in points, of what each intermediate task adds to it."
+    )
+    pair_language_slope: Number = Field(
+        0.1,
+        ge=0,
+        description="Standard deviation, in points, of what each target and intermediate task together add to it.",
+    )
+    checkpoint_tilt: Number = Field(
+        0.5,
+        ge=0,
+        description="Standard deviation, in points, of how much an intermediate run by chance favours a language whose "
+        "resource level is higher by one of its own standard deviations.",
+    )
+    target_run_tilt: Number = Field(
+        0.5,
+        ge=0,
+        description="Standard deviation, in points, of how much a target run by chance favours such a language.",
+    )
     trunk_tilt: Number = Field(
         0.1,
         ge=0,
-        description="By how much a doubling along one trunk favours such a language, by chance; for `schedule: trunk`.",
+        description="Standard deviation, in points, of how much a doubling along one trunk by chance favours such a "
+        "language; for `schedule: trunk`.",
     )
-    noise: Number = Field(1.0, ge=0, description="Of one run's score in one language.")
+    noise: Number = Field(
+        1.0, ge=0, description="Standard deviation, in points, of one run's score in one language, by chance."
+    )
 
 
 class Examples(Block):

@@ -104,14 +104,22 @@ def study_status(grid: Grid, results: Path, snakemake: Path = Path(".snakemake")
         if grid.study.catalog[cell.target].trained:
             chain.append(job("target", "train_target", path, cell))
         cells[cell] = (*chain, job("predictions", "predict_cell", path, cell))
-    return Status(tuple(shared_jobs(study, began)), runs, cells, began is not None)
+    return Status(tuple(shared_jobs(grid, study, began)), runs, cells, began is not None)
 
 
-def shared_jobs(study: Path, began: float | None) -> Iterator[Job]:
-    """Jobs of `SHARED` that failed, or that the Snakemake which began then is at."""
+def shared_jobs(grid: Grid, study: Path, began: float | None) -> Iterator[Job]:
+    """Jobs of `SHARED` that failed, or that the Snakemake which began then is at.
+
+    Logs of tasks or lengths that the study no longer has are of no job of its own.
+    """
+    prepared: set[tuple[str, ...]] = {(task,) for task in grid.tasks}
+    prepared |= {(task, f"length{length}") for task in grid.tasks for length in grid.lengths[task]}
     for name, output in SHARED.items():
         for log in sorted((study / "logs").glob(f"{name}.log")):
-            parts = iter(log.relative_to(study / "logs").with_suffix("").parts[1:])
+            of = log.relative_to(study / "logs").with_suffix("").parts[1:]
+            if of and of not in prepared:
+                continue
+            parts = iter(of)
             path = study / "".join(next(parts) if letter == "*" else letter for letter in output)
             last, failed = _log_end(log)
             if failed:
@@ -157,7 +165,7 @@ def status_lines(grid: Grid, status: Status, command: str, width: int = 120) -> 
     seeds = sorted(grid.study.seeds)
     targets = sorted(grid.study.targets)
     rows: dict[tuple[str, str], dict[str, list[str]]] = {}
-    ordered = [*grid.baselines, *(run for run in grid.intermediates), *_others(grid)]
+    ordered = [*grid.intermediates, *_others(grid)]
     for run in sorted(dict.fromkeys(ordered), key=lambda run: (run.task != NONE, *run.order)):
         row = rows.setdefault((run.name, run.budget.label), {name: [] for name in ("run", *targets)})
         row["run"].append(status.runs[run].state.value if run in status.runs else " ")
@@ -217,7 +225,7 @@ def matrix(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> l
 
 
 def _others(grid: Grid) -> list[Intermediate]:
-    """What stands in for intermediate runs without being one: the control that trains the target for longer."""
+    """What stands in for intermediate runs without being one: none, and the control that trains the target longer."""
     return [cell.intermediate for cell in grid.cells if not cell.intermediate.is_run]
 
 

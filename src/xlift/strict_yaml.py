@@ -10,6 +10,9 @@ import yaml
 
 from xlift.errors import UserError
 
+EVALUATED = "__use_yte__"
+"""The key by which Snakemake's own reader takes a file for a template with Python in it (the package yte)."""
+
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which a key given twice is an error instead of the last one winning."""
@@ -52,4 +55,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}{line}: is not valid YAML ({problem}); correct that line") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no settings; start from config/config.yaml")
+    if EVALUATED in content:
+        raise UserError(
+            f"{path}: {EVALUATED}: makes Snakemake evaluate parts of this file as Python; remove it, and do not run a "
+            "file of another's that has it"
+        )
     return content

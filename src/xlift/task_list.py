@@ -104,10 +104,21 @@ def _cells(task: Task, languages: str) -> tuple[str, ...]:
 
 
 def _amount(recipe: Recipe | None, task: Task) -> str:
+    if task.stages:
+        return f"{_of_stages(task)}; {_length(task)} tokens"
     if recipe is None:
-        told = f"that of {', then '.join(task.stages)}" if task.stages else "no training"
-        return f"{told}, {task.max_length} tokens"
+        return f"no training, {task.max_length} tokens"
     return f"{recipe.steps:,} x {recipe.batch_size}, {recipe.max_length} tokens"
+
+
+def _of_stages(task: Task) -> str:
+    """Whose recipes a task in stages is trained by: its own has no part in that but for the length of its test rows."""
+    return f"{'those' if len(task.stages) > 1 else 'that'} of {', then '.join(task.stages)}"
+
+
+def _length(task: Task) -> int:
+    """Longest sequence of a task's own rows, in tokens."""
+    return task.max_length if task.recipe is None else task.recipe.max_length
 
 
 def _count(task: Task) -> str:
@@ -204,6 +215,8 @@ def _configs(part: Slice, task: Task) -> str:
 
 def _recipe(task: Task) -> str:
     recipe = task.recipe
+    if task.stages:
+        return f"{_of_stages(task)}; its own rows at most {_length(task)} tokens"
     if recipe is None:
         return f"none, the task is evaluated without training of its own; at most {task.max_length} tokens"
     rates = ", ".join(f"{rate:g} ({method})" for method, rate in sorted(recipe.learning_rate.items()))

@@ -29,6 +29,7 @@ QUICK = (
 """No accounting here, and no need to spare a controller: a site's polling is in the profile."""
 LONG_STEPS = 60
 LONG_RUNS = {task: f"results/tiny/intermediate/{task}/x1/seed1/manifest.json" for task in ("cldr_choice", "cldr_qa")}
+SCORES = "results/tiny/scores.parquet"
 Longer = tuple[dict[str, Any], dict[str, str]]
 ON_THE_CLUSTER = {"train_intermediate": 2, "train_target": 3, "predict_cell": 6}
 
@@ -62,6 +63,13 @@ def steps_done(workspace: Workspace, task: str) -> int:
     """The last step that a training job's log tells of; 0 before it is some steps in."""
     found = re.findall(rf"^step (\d+)/{LONG_STEPS} ", log(workspace, task), re.MULTILINE)
     return int(found[-1]) if found else 0
+
+
+def rule_of(job: ClusterJob) -> str:
+    """The rule a cluster job is of."""
+    found = re.match(r"rule_([a-z_]+?)(?:_wildcards|$)", job.of)
+    assert found is not None, job.of
+    return found[1]
 
 
 def wait_for_steps(process: subprocess.Popen[str], workspace: Workspace, *tasks: str) -> None:
@@ -99,14 +107,15 @@ def devices(workspace: Workspace) -> dict[str, tuple[str, str]]:
     return {job: (node, device) for node, job, device in found}
 
 
-def asked_for(workspace: Workspace) -> set[tuple[str, str, str]]:
-    """GPUs, MB and minutes of every cluster job, as a dry-run lists them."""
-    ended = workspace.snakemake("--dry-run", *command())
-    lines = [line for line in ended.output.splitlines() if line.lstrip().startswith("resources:") and "gpu=" in line]
-    names = ("gpu", "mem_mb", "runtime")
-    found = [dict(re.findall(r"(\w+)=(\d+)(?:,|$)", line)) for line in lines]
-    assert len(found) == sum(ON_THE_CLUSTER.values())
-    return {(entry[names[0]], entry[names[1]], entry[names[2]]) for entry in found}
+def asked_for(workspace: Workspace, *arguments: str) -> dict[str, tuple[str, ...]]:
+    """GPUs, MB and minutes of a cluster job by its rule, as a dry-run lists them: here alike for all of a rule's."""
+    ended = workspace.snakemake("--dry-run", *command(*arguments))
+    jobs = re.findall(r"^rule (\w+):\n(?: .*\n)*? +resources: (.*gpu=.*)$", ended.output, re.MULTILINE)
+    assert Counter(rule for rule, _ in jobs) == ON_THE_CLUSTER
+    sizes = [(rule, dict(re.findall(r"(\w+)=(\d+)(?:,|$)", asked))) for rule, asked in jobs]
+    found = {rule: tuple(size[name] for name in ("gpu", "mem_mb", "runtime")) for rule, size in sizes}
+    assert len({(rule, *found[rule]) for rule, _ in jobs}) == len(found)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +130,14 @@ def longer(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Long
     )
     workspace = finished.workspace.copy(tmp_path_factory.mktemp("undisturbed") / "work")
     workspace.write_study(settings)
-    ended = workspace.run(*LONG_RUNS.values())
+    ended = workspace.run()
     assert ended.code == 0, ended.output
-    return settings, weights(workspace)
+    return settings, weights(workspace) | scores(workspace)
+
+
+def scores(workspace: Workspace) -> dict[str, str]:
+    """sha256 of the study's scores."""
+    return {SCORES: sha256_of(workspace.folder / SCORES)}
 
 
 def weights(workspace: Workspace) -> dict[str, str]:
@@ -135,14 +149,16 @@ def weights(workspace: Workspace) -> dict[str, str]:
 def test_a_study_comes_out_as_it_does_on_one_machine(cluster: Cluster, finished: Finished, tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "work")
     workspace.write_study(finished.settings)
-    asked = asked_for(workspace)
-    ended = workspace.snakemake(*command())
+    # Sizes that tell the rules apart, which in so small a study are those of the least.
+    sizes = ("--set-resources", "train_target:runtime=25", "predict_cell:mem_mb=1234")
+    asked = asked_for(workspace, *sizes)
+    assert len(set(asked.values())) == 3
+    ended = workspace.snakemake(*command(*sizes))
     assert ended.code == 0, ended.output
     assert ended.jobs == finished.ended.jobs
 
     jobs = of(workspace, cluster)
-    rules = Counter(re.match(r"rule_([a-z_]+?)(?:_wildcards|$)", job.of)[1] for job in jobs)
-    assert rules == ON_THE_CLUSTER  # all else ran where snakemake did
+    assert Counter(map(rule_of, jobs)) == ON_THE_CLUSTER  # all else ran where snakemake did
     assert {job.state for job in jobs} == {"COMPLETED"}
     assert {job.node for job in jobs} == set(NODES)
 
@@ -151,7 +167,7 @@ def test_a_study_comes_out_as_it_does_on_one_machine(cluster: Cluster, finished:
         assert seconds == 0
         gpus = job.fields["TresPerJob"].removeprefix("gres:gpu:")
         found = (gpus, job.fields["MinMemoryNode"].removesuffix("M"), str(60 * hours + minutes))
-        assert found in asked
+        assert found == asked[rule_of(job)]
 
     on = devices(workspace)
     assert sorted(on) == sorted(job.id for job in jobs)
@@ -195,7 +211,27 @@ def test_a_node_that_dies(cluster: Cluster, copied: Workspace, longer: Longer) -
     assert len(again) == len(lost)
     assert {job.node for job in again} == set(NODES) - {node}
     assert "goes on after step" in "".join(log(copied, task) for task in LONG_RUNS)
-    assert weights(copied) == undisturbed
+    ended = copied.snakemake(*command())
+    assert ended.code == 0, ended.output
+    assert weights(copied) | scores(copied) == undisturbed
+    assert copied.plan(*PROFILE) == {}
+
+
+def test_gpus_as_a_generic_resource(cluster: Cluster, copied: Workspace) -> None:
+    """`profiles/slurm-gres`, for a site where --gpus is not to be had."""
+    cells = [f"results/tiny/predictions/cldr_kind/{run}/x1/seed1.parquet" for run in ("cldr_choice", "cldr_qa")]
+    made = {cell: sha256_of(copied.folder / cell) for cell in cells}
+    for cell in cells:
+        (copied.folder / cell).unlink()
+    ended = copied.snakemake("--profile", "profiles/slurm-gres", *QUICK, *cells, "--configfile", STUDY_FILE)
+    assert ended.code == 0, ended.output
+    assert {cell: sha256_of(copied.folder / cell) for cell in cells} == made
+    jobs = of(copied, cluster)
+    assert [rule_of(job) for job in jobs] == ["predict_cell"] * 2
+    assert {job.fields["TresPerNode"] for job in jobs} == {"gres:gpu:1"}
+    assert all("TresPerJob" not in job.fields for job in jobs)
+    on = devices(copied)
+    assert {on[job.id][1] for job in jobs} <= {"0", "1"}
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +286,7 @@ def test_a_cancelled_job_and_a_killed_snakemake(cluster: Cluster, copied: Worksp
     assert len(of_task(copied, cluster, "cldr_qa")) == 1
     assert sha256_of(copied.folder / LONG_RUNS["cldr_qa"]) == done
     assert "goes on after step" in log(copied, "cldr_choice")
-    assert weights(copied) == undisturbed
+    assert weights(copied).items() <= undisturbed.items()
     # A manifest says where a test slowed the run down.
     made = {task: json.loads((copied.folder / path).read_text()) for task, path in LONG_RUNS.items()}
     assert made["cldr_qa"]["versions"]["test_hooks"] == "XLIFT_TEST_SLEEP=0.5"
@@ -302,4 +338,4 @@ def test_time_limit(cluster: Cluster, longer: Longer, limited: tuple[Workspace, 
         assert gone_on is not None
         assert 0 < int(gone_on[1]) < LONG_STEPS
     assert "stopped by SIGTERM" in ended.output
-    assert weights(workspace) == longer[1]
+    assert weights(workspace).items() <= longer[1].items()

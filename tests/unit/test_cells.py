@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from xlift.artifacts import fingerprint, holds, publish_folder
-from xlift.errors import UserError
+from xlift.errors import Stopped, UserError
 from xlift.example_sets import STAGE_VERSIONS
 from xlift.grid import Grid
 from xlift.jobs import cells as scoring
@@ -81,14 +82,17 @@ def folder(grid: Grid, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def scored(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().out.partition(" in ")[0]
+def scored(capsys: pytest.CaptureFixture[str]) -> tuple[int, int]:
+    """How many cells were scored and how many kept, by what was said."""
+    found = re.fullmatch(r"(\d+) cells scored in [0-9.]+ s, (\d+) kept\n", capsys.readouterr().out)
+    assert found is not None
+    return int(found[1]), int(found[2])
 
 
 def test_every_cell_has_its_own_scores(grid, folder, capsys):
     table, missing = score_available(grid, folder)
     assert missing == []
-    assert scored(capsys) == "12 cells scored and 0 kept"
+    assert scored(capsys) == (12, 0)
     found = table.filter("is_primary").select("target", "intermediate", "seed", "language", "score", "steps").rows()
     wanted = [
         (
@@ -104,7 +108,7 @@ def test_every_cell_has_its_own_scores(grid, folder, capsys):
     ]
     assert sorted(found) == sorted(wanted)
     again, _ = score_available(grid, folder)
-    assert scored(capsys) == "0 cells scored and 12 kept"
+    assert scored(capsys) == (0, 12)
     assert again.equals(table)
 
 
@@ -112,13 +116,13 @@ def test_processes_change_no_byte(grid, folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(scoring, "CELLS_A_PROCESS", 4)
     specification, table = grid.scores_specification(), folder / "scores.parquet"
     score_cells(specification, SETTINGS, str(table), 3)
-    assert scored(capsys) == "12 cells scored and 0 kept"
+    assert scored(capsys) == (12, 0)
     first = table.read_bytes()
     assert holds(table, grid.scores_stamp.fingerprint)
     for cell in grid.cells:
         Path(CellFiles.of(grid, cell, folder).scores).unlink()
     score_cells(specification, SETTINGS, str(table), 1)
-    assert scored(capsys) == "12 cells scored and 0 kept"
+    assert scored(capsys) == (12, 0)
     assert table.read_bytes() == first
 
 
@@ -138,7 +142,7 @@ def test_what_is_not_current_is_scored_again(grid, folder, capsys):
         later = Path(files[place].scores).stat().st_mtime_ns + 1
         os.utime(str(younger), ns=(later, later))
     again, _ = score_available(grid, folder)
-    assert scored(capsys) == "6 cells scored and 6 kept"
+    assert scored(capsys) == (6, 6)
     assert again.equals(table)
     assert Path(files[2].scores).read_bytes() == whole
 
@@ -151,10 +155,10 @@ def test_another_metric_version_scores_all_and_another_seed_one_seed(folder, mon
         if cell.intermediate.seed == 4:
             predict(more, cell, folder)
     score_available(more, folder)
-    assert scored(capsys) == "4 cells scored and 12 kept"
+    assert scored(capsys) == (4, 12)
     monkeypatch.setitem(STAGE_VERSIONS, "score", 99)
     score_available(make(), folder)
-    assert scored(capsys) == "12 cells scored and 0 kept"
+    assert scored(capsys) == (12, 0)
 
 
 def test_a_bad_prediction_is_named_and_all_others_are_scored(grid, folder, capsys):
@@ -174,8 +178,22 @@ def test_a_bad_prediction_is_named_and_all_others_are_scored(grid, folder, capsy
     for cell in (grid.cells[2], grid.cells[7]):
         predict(grid, cell, folder)
     table, _ = score_available(grid, folder)
-    assert scored(capsys) == "2 cells scored and 10 kept"
+    assert scored(capsys) == (2, 10)
     assert table.height == 2 * len(grid.cells)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_request_to_stop_is_no_cells_mistake(grid, folder, monkeypatch, workers):
+    """With processes, those are ended too: nothing is waited for."""
+
+    def stop(*arguments):
+        raise Stopped("stopped by SIGTERM")
+
+    monkeypatch.setattr(scoring, "CELLS_A_PROCESS", 1)
+    monkeypatch.setattr(scoring, "_in_a_process" if workers > 1 else "score_cell", stop)
+    with pytest.raises(Stopped):
+        score_available(grid, folder, workers)
+    assert not list(folder.glob("scores/**/*.parquet"))
 
 
 def test_cells_without_predictions_are_listed(grid, folder):
@@ -205,7 +223,7 @@ def test_a_plan_learns_from_what_the_last_scoring_said(grid, folder, capsys):
     log.write_text(capsys.readouterr().out, encoding="utf-8")
     (found,) = read_evidence(folder, ["small"]).scorings
     assert found.cells == 12
-    log.write_text("12 cells scored and 3 kept in 6.0 s\n", encoding="utf-8")
+    log.write_text("12 cells scored in 6.0 s, 3 kept\n", encoding="utf-8")
     evidence = read_evidence(folder, ["small"])
     assert evidence.scorings == (ScoringRecord(12, 6.0),)
     shape = EncoderShape(layers=2, hidden=32, intermediate=64)
@@ -214,5 +232,5 @@ def test_a_plan_learns_from_what_the_last_scoring_said(grid, folder, capsys):
         CostModel(grid, told, shape, "cpu", 1e10).estimate(job).seconds for told in (evidence, Evidence((), (), ()))
     ]
     assert seconds == pytest.approx([3.0 + 12 * 0.5, 3.0 + 12 * SCORE_SECONDS])
-    log.write_text("0 cells scored and 12 kept in 1.0 s\n", encoding="utf-8")
+    log.write_text("0 cells scored in 0.0 s, 12 kept\n", encoding="utf-8")
     assert read_evidence(folder, ["small"]).scorings == ()

@@ -39,6 +39,14 @@ def test_run_hands_the_study_and_other_options_to_snakemake(commands):
         main(["run", str(DEFAULT), "--keep-going", "-n"])
     with pytest.raises(HandedOverError):
         main(["run", str(DEFAULT), "--cores", "4"])
+    # A profile says by itself how many jobs run at a time, and a job script is no number of them.
+    for options in (["-j2"], ["--jobs=3"], ["--profile", "slurm"]):
+        with pytest.raises(HandedOverError):
+            main(["run", str(DEFAULT), *options])
+        assert commands.pop() == [sys.executable, "-m", "snakemake", *options, "--configfile", str(DEFAULT)]
+    with pytest.raises(HandedOverError):
+        main(["run", str(DEFAULT), "--jobscript", "x"])
+    assert commands.pop()[3:7] == ["--jobscript", "x", "--cores", "all"]
     start = [sys.executable, "-m", "snakemake"]
     assert commands == [
         [*start, "--keep-going", "-n", "--cores", "all", "--configfile", str(DEFAULT)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,10 +19,12 @@ from huggingface_hub import close_session, constants
 
 from hub_repositories import write_repository
 from hub_server import SECRET, Fault, Hub, Request, commit_of, git_id, serving
+from xlift import download
 from xlift.download import Patience, UnreachableError, _asked_to_wait, is_git_blob
 from xlift.encoder.hub import write_hub
 from xlift.errors import UserError
 from xlift.jobs.prepare import prepare_encoder
+from xlift.machine_faults import machine_fault
 from xlift.sources.hub import CONVERTED, read_split
 
 ROOT = Path(__file__).parents[2]
@@ -214,6 +217,17 @@ def test_waits_grow(monkeypatch, capsys):
     assert waits[-1] == 90
     with pytest.raises(UnreachableError, match="HTTP 503"):
         patience.pause(9, "HTTP 503", httpx2.URL("http://hub/file"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_is_not_the_network(hub, big, monkeypatch, number):
+    def write(*arguments, **options):
+        raise OSError(number, os.strerror(number), "blobs/x")
+
+    monkeypatch.setattr(download, "snapshot_download", write)
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        train()
+    assert machine_fault(caught.value).startswith("blobs/x: ")
 
 
 @pytest.mark.fault("no network, after a first preparation")

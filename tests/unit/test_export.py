@@ -12,7 +12,7 @@ import pytest
 from mirror import ABSENT, HERE
 from mirror import ROOT as MIRROR
 from xlift import cli, export
-from xlift.artifacts import publish_json, sha256_of
+from xlift.artifacts import publish_json, sealed, sha256_of
 from xlift.errors import UserError
 from xlift.export import LAYOUTS, Layout, export_predictions, layout_of
 from xlift.grid import Grid
@@ -248,7 +248,7 @@ def study(tmp_path, monkeypatch):
     data = results / "data" / "cldr_entities.parquet"
     data.parent.mkdir(parents=True)
     examples.write_parquet(data)
-    publish_json(data.with_suffix(".json"), {"sha256": sha256_of(data)})
+    publish_json(data.with_suffix(".json"), sealed({"sha256": sha256_of(data)}))
     for cell in grid.cells:
         if cell.target == "cldr_entities":
             path = results / "predictions" / f"{export.path_of(cell)}.parquet"

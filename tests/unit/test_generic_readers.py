@@ -13,8 +13,8 @@ from topics import examples, write_topics
 from xlift.catalog.fields import READER_FIELDS
 from xlift.catalog.task import Slice, Split, Task
 from xlift.errors import UserError
-from xlift.sources.generic import GENERIC_READERS, located
-from xlift.sources.reading import BY_TEXT, CONTEXT, DROPPED, NOTE, NOWHERE
+from xlift.sources.generic import GENERIC_READERS
+from xlift.sources.reading import BY_TEXT, CONTEXT, DROPPED, NOTE, NOWHERE, locate
 from xlift.study import parse_study
 from xlift.tasks.families import FAMILIES
 
@@ -194,12 +194,12 @@ def test_what_training_and_evaluation_must_not_share_is_told():
     assert read("span", {**QUESTION, "answers": ["cd"]})[CONTEXT].to_list() == ["ab cd ab"]
 
 
-def test_located_by_hand():
-    assert located("aXbXc", "X", 2) == 1  # as near as 3: the first
-    assert located("aXbXc", "X", 3) == 3
-    assert located("aXbXc", "X", None) == 1
-    assert located("aaa", "aa", 1) == 1  # places may overlap
-    assert located("abc", "x", 0) == NOWHERE
+def test_an_answer_is_located_by_hand():
+    assert locate("aXbXc", "X", 2) == 1  # as near as 3: the first
+    assert locate("aXbXc", "X", 3) == 3
+    assert locate("aXbXc", "X", None) == 1
+    assert locate("aaa", "aa", 1) == 1  # places may overlap
+    assert locate("abc", "x", 0) == locate("abc", "", 1) == locate(None, "x", 0) == NOWHERE
 
 
 def test_pairs_of_retrieval():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,21 @@ def test_nothing_goes_on_from_what_a_hook_wrote(tmp_path: Path, monkeypatch: pyt
         read_weights(manifest.parent, "0" * 64)
     assert not holds(predictions, "0" * 64)
     assert not holds(manifest, "0" * 64)
+
+
+def test_the_hub_is_off_before_its_library_is_read() -> None:
+    """`huggingface_hub` reads HF_HUB_OFFLINE once, when it is imported."""
+    script = """
+import sys
+import xlift.jobs
+assert "huggingface_hub" not in sys.modules
+xlift.jobs.start_computing()
+from xlift.jobs.train import train_job
+from huggingface_hub import constants
+assert constants.HF_HUB_OFFLINE
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
 
 
 def test_a_cluster_job_is_offline_and_says_where_it_runs(

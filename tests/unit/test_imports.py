@@ -16,7 +16,7 @@ PACKAGE = SRC / "xlift"
 # A module imports from earlier lines only, or from its own package.
 ORDER = (
     ("errors",),
-    ("artifacts", "gpu_slots"),
+    ("artifacts", "gpu_slots", "machine_faults"),
     ("tables",),
     ("download", "hooks"),
     ("catalog", "languages"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from test_parts import make
 
+from xlift.artifacts import publish_json, sealed
+from xlift.errors import UserError
 from xlift.grid import report_specification
 from xlift.jobs.report import rows_left_out
 from xlift.report.page import flat_facts
@@ -23,7 +24,7 @@ def results(tmp_path: Path) -> Path:
     """Manifests of three sets of examples: rows left out of one, of one none, one from a source that counts none."""
     (tmp_path / "data").mkdir()
     for task, facts in {"xquad": {"dropped": DROPPED}, "mnli": {"dropped": {}}, "cldr_pairs": {}}.items():
-        (tmp_path / "data" / f"{task}.json").write_text(json.dumps(facts), encoding="utf-8")
+        publish_json(tmp_path / "data" / f"{task}.json", sealed(facts))
     return tmp_path
 
 
@@ -39,7 +40,12 @@ def test_rows_left_out_are_told_task_by_task(results: Path) -> None:
     (fact,) = flat_facts({"rows left out": found})
     assert fact == ("rows left out · xquad", ", ".join(found["xquad"]))
     assert flat_facts({"rows left out": rows_left_out(results, ["mnli"])}) == []
-    assert rows_left_out(results, ["squad_v1"]) == {}  # a page of what is there so far
+    missing = results / "data" / "squad_v1.json"
+    assert rows_left_out(results, ["squad_v1"]) == {"squad_v1": [f"not known: {missing} is not there"]}
+    path = results / "data" / "xquad.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("1190", "1191"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"xquad\.json: is missing or damaged; delete .*xquad\.parquet and run"):
+        rows_left_out(results, ["xquad"])
 
 
 def test_the_page_looks_at_every_set_of_examples() -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from xlift.artifacts import publish_folder, publish_json, publishing, read_manifest, verified
 from xlift.jobs import logged
-from xlift.jobs.faults import machine_fault
+from xlift.machine_faults import machine_fault
 
 MIB = 2**20
 

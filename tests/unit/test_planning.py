@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlift.artifacts import fingerprint
+from xlift.artifacts import fingerprint, publish_folder
 from xlift.catalog import CATALOG
 from xlift.cli import main
 from xlift.errors import UserError
@@ -21,7 +21,7 @@ from xlift.grid import PLACE, Grid, place
 from xlift.planning.costs import RATES, SECONDS, STEP_SECONDS, CostModel, chosen_device, own_steps, trained_weights
 from xlift.planning.dag import count_by_rule, outstanding, study_jobs
 from xlift.planning.evidence import Evidence, JobRecord, RunRecord, TokenRecord, model_key, read_evidence
-from xlift.planning.plan import PACKAGED, make_plan, trunk_ratio
+from xlift.planning.plan import PACKAGED, encoder_shape, make_plan, trunk_ratio
 from xlift.planning.scheduling import list_schedule, longest_chain
 from xlift.planning.text import scaled
 from xlift.study import parse_study
@@ -273,6 +273,29 @@ def test_an_estimate_by_hand():
     assert found.bytes == 1000
 
 
+def test_a_resumed_run_does_not_tell_what_a_run_takes_beside_its_passes():
+    """Its ten seconds of passes are of all its jobs, and the four of the job of its last only."""
+    resumed, job = record(job_seconds=4.0), job_of(make(), "intermediate/cldr_pairs/x1/seed1/manifest.json")
+    assert model(make(), record(), resumed).estimate(job).seconds == pytest.approx(10 + 6)
+    assert model(make(), resumed).estimate(job).seconds == pytest.approx(10 + SECONDS["train_intermediate"])
+
+
+def test_an_encoder_prepared_before_the_study_was_changed_is_not_planned_with(tmp_path):
+    grid = make()
+    config = {"num_hidden_layers": 3, "hidden_size": 60, "intermediate_size": 90}
+
+    def prepare(stamp: str) -> EncoderShape:
+        publish_folder(
+            tmp_path / "planned" / "encoder",
+            lambda folder: (folder / "config.json").write_text(json.dumps(config), encoding="utf-8"),
+            {"fingerprint": stamp},
+        )
+        return encoder_shape(grid, tmp_path)[0]
+
+    assert prepare("of another") == PACKAGED
+    assert prepare(fingerprint(grid.encoder_specification())) == EncoderShape(3, 60, 90)
+
+
 def test_a_trunk_costs_what_it_adds():
     grid = make(schedule="trunk")
     assert [
@@ -330,11 +353,12 @@ def test_the_speed_is_best_that_of_the_same_batch_size():
 
 def test_runs_of_another_encoder_lend_only_their_speed():
     grid = make()
-    other = record(model=model_key("another", grid.trainable), run_flops=9e15, flops=9e15, seconds=9e15 / 1e11)
+    key, passes = model_key("another", grid.trainable), 9e15 / 1e11
+    other = record(model=key, run_flops=9e15, flops=9e15, seconds=passes, job_seconds=passes + 6)
     found = model(grid, other).estimate(job_of(grid, "intermediate/cldr_pairs/x1/seed1/manifest.json"))
     alone = model(grid).estimate(job_of(grid, "intermediate/cldr_pairs/x1/seed1/manifest.json"))
     assert found.flops == alone.flops
-    assert found.seconds == pytest.approx(found.flops / 1e11 + other.job_seconds - other.seconds)
+    assert found.seconds == pytest.approx(found.flops / 1e11 + 6)
 
 
 def test_without_runs_token_ids_tell_the_lengths():
@@ -381,6 +405,8 @@ def test_trained_weights_by_hand():
     assert trained_weights(PACKAGED, make()) == 12 * 8 * (4 * (384 + 384) + 2 * (384 + 1536))
     assert trained_weights(PACKAGED, make(trainable={"layers": 6})) == trained_weights(PACKAGED, make()) // 2
     assert trained_weights(PACKAGED, make(trainable={"method": "full"})) == 12 * (4 * 384**2 + 2 * 384 * 1536)
+    words = {"method": "full", "freeze_word_embeddings": False}
+    assert trained_weights(PACKAGED, make(trainable=words)) == 12 * (4 * 384**2 + 2 * 384 * 1536) + 250_000 * 384
     assert EncoderShape(12, 384, 1536).linear_parameters == PACKAGED.linear_parameters
 
 

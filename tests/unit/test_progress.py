@@ -128,13 +128,13 @@ def test_the_clock_goes_on_where_a_stopped_run_left_it(inputs, tmp_path, monkeyp
     assert after[1]["seconds"] > at[-1].item()
 
 
-def test_a_trunk_from_before_there_was_a_clock(tiny_encoder, compute):
+def test_a_state_of_another_precision_is_refused(tiny_encoder, compute):
     encoded, model = runs.prepared("classification", tiny_encoder)
     first = runs.loop_of(model, encoded, runs.settings(20), compute, tiny_encoder)
     first.run()
     state = first.state()
-    old = dataclasses.replace(state, tensors={k: t for k, t in state.tensors.items() if k != "seconds_at"})
+    assert state.facts["dtype"] == "fp32"
+    other = dataclasses.replace(state, facts={**state.facts, "dtype": "bf16"})
     again = runs.loop_of(model, encoded, runs.settings(20), compute, tiny_encoder)
-    again.restore(old)
-    total = state.facts["total"]["seconds"]
-    assert [entry["seconds"] for entry in again.realised.log] == pytest.approx([total / 2, total])
+    with pytest.raises(UserError, match="was computed in bf16 up to step 20, and this machine computes in fp32"):
+        again.restore(other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def names(tree: ast.AST) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.keyword) and node.arg:
             found.add(f"{node.arg}={ast.unparse(node.value)}")
     return found
@@ -41,6 +43,15 @@ def test_nothing_of_the_kind(path: Path) -> None:
     found = names(ast.parse(path.read_text(encoding="utf-8"))) & NEVER
     allowed = {"pickle"} if str(path.relative_to(ROOT)) in UNPICKLES else set()
     assert found <= allowed
+
+
+RULES = [ROOT / "Snakefile", ROOT / "workflow" / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]
+
+
+@pytest.mark.parametrize("path", RULES, ids=[str(path.relative_to(ROOT)) for path in RULES])
+def test_nothing_of_the_kind_in_the_rules(path: Path) -> None:
+    words = re.findall(r"[\w.]+(?:=True)?", path.read_text(encoding="utf-8"))
+    assert not set(words) & NEVER
 
 
 def test_the_one_place_reads_what_babel_installed() -> None:

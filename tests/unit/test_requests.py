@@ -91,6 +91,9 @@ def test_the_two_cluster_profiles_differ_in_how_a_gpu_is_asked_for() -> None:
     plain, gres = profile("slurm"), profile("slurm-gres")
     sizes = gres.pop("set-resources")
     assert plain == gres
+    # Five minutes before its limit a job is told to save. What is commented out there is the site's.
+    assert plain["default-resources"] == {"device": "a100", "slurm_extra": "'--signal=TERM@300'"}
+    assert plain["retries"] == 3
     assert sizes == {rule: {"gpu": 0, "gres": "'gpu:1'"} for rule in COMPUTING}
 
 

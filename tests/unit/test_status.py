@@ -155,6 +155,8 @@ def test_preparation_that_failed_is_shown_with_its_output(study):
     study.log("encode_task", "cldr_kind/length64", "error: a file is damaged\n", at=1)
     study.log("prepare_data", "cldr_pairs", "Traceback (most\n  x\nKeyError: 'y'\n", at=1)
     study.log("prepare_encoder", "x", "", at=1)
+    for gone in ("cldr_gone/length64", "cldr_kind/length65"):  # of the study as it was
+        study.log("encode_task", gone, "error: a file is damaged\n", at=1)
     assert [(job.output, job.last) for job in study.status.failed()] == [
         (study.folder / "data/cldr_pairs.parquet", "KeyError: 'y'"),
         (study.folder / "encoded/cldr_kind/length64/manifest.json", "error: a file is damaged"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -201,6 +202,13 @@ def test_files_that_cannot_be_read(tmp_path):
     assert "give a UTF-8 YAML file" in refused_file(tmp_path / "latin.yaml")
 
 
+def test_a_template_with_python_in_it_is_refused(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("__use_yte__: true\nstudy: ?open('made', 'w').name\n", encoding="utf-8")
+    assert refused_file(path).startswith(": __use_yte__: makes Snakemake evaluate parts of this file as Python; remove")
+    assert not Path("made").exists()
+
+
 def test_anchors_and_merge_keys_are_yaml_too(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("a: &base {x: 1, y: 2}\nb:\n  <<: *base\n  y: 3\n", encoding="utf-8")
@@ -308,7 +316,32 @@ MOSTLY_RIGHT = (
     .flatmap(lambda keys: st.fixed_dictionaries({key: CHANGES[key] for key in keys}))
     .map(lambda changes: {**GOOD, **changes})
 )
+PATH_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 PLANNED: list[bool] = []
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "a\nb", "x;y", "$(id)", "a b", ".", "..", "", "-x", "`id`"])
+@pytest.mark.parametrize("place", ["study", "own task", "intermediate", "target", "language", "own task's language"])
+def test_no_name_leads_out_of_the_results_or_into_a_shell(name, place):
+    own = {
+        "family": "classification",
+        "labels": ["a", "b"],
+        "languages": ["de", "en"],
+        "test": {"repository": "my-lab/topics", "columns": {"text_a": "text", "label": "label"}},
+        "recipe": {"steps": 10, "batch_size": 4, "learning_rate": 1e-3, "max_length": 64},
+    }
+    settings = {
+        "study": {"study": name},
+        "own task": {"tasks": {name: own}},
+        "intermediate": {"intermediates": [name]},
+        "target": {"targets": [name]},
+        "language": {"languages": ["de", name]},
+        "own task's language": {"tasks": {"mine": {**own, "languages": ["de", name]}}, "targets": ["mine"]},
+    }
+    said = outcome(lambda: Grid(parse_study({**GOOD, **settings[place]}, "my.yaml"), "my.yaml"))
+    assert isinstance(said, str)
+    assert said.startswith("my.yaml: ")
+    assert len(said.splitlines()) == 1
 
 
 @settings(max_examples=500, deadline=None)
@@ -325,7 +358,8 @@ def test_what_looks_like_a_study_is_planned_or_one_sentence(content):
         study_levels(study, LANGUAGES)
         plan_specification(grid)
         for cell in grid.cells[:3]:
-            assert not {"..", "/"} & set(cell.wildcards.values())
+            assert all(PATH_PART.fullmatch(value) for value in cell.wildcards.values())
+        assert PATH_PART.fullmatch(study.study)
         return make_plan(grid, Path("no/results"), 2, None)
 
     found = outcome(planned)

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from encoding import encode, first_row
 from runs import specification
 from toy import toy_frame, toy_task
-from xlift.artifacts import fingerprint, publish_folder, read_manifest, sha256_of
+from xlift.artifacts import fingerprint, publish_folder, publish_json, read_manifest, sealed, sha256_of
 from xlift.errors import UserError
 from xlift.jobs import predict as predict_module
 from xlift.metrics import ALWAYS, score_predictions
@@ -229,8 +229,7 @@ def test_a_cell_uses_the_threshold_of_its_run(tiny_encoder, tmp_path, monkeypatc
     inputs = inputs_of(frame, tiny_encoder, tmp_path)
     run = tmp_path / "run"
     facts = train(inputs, run)
-    publish = {"sha256": sha256_of(inputs.data[0])}
-    inputs.data[0].with_suffix(".json").write_text(json.dumps(publish), encoding="utf-8")
+    publish_json(inputs.data[0].with_suffix(".json"), sealed({"sha256": sha256_of(inputs.data[0])}))
     manifest = read_manifest(run)
     monkeypatch.setattr(predict_module, "task_of", lambda specification: TASK)
     monkeypatch.setattr(predict_module, "check_encoder", lambda folder, sha256: None)

@@ -75,6 +75,11 @@ COUNTS = {
 
 
 PROFILES = ("slurm", "profiles/local-gpu")
+ALL_SECONDS = 60
+BUSY = 2
+"""Times as long as on an idle machine that a test may take; 43 s when this was written."""
+TOOK: dict[str, float] = {}
+"""Seconds of the two dry-runs of each study."""
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -93,7 +98,24 @@ def test_studies_plan_these_very_jobs(workspace: Workspace, name: str) -> None:
         ended = Ended(process.returncode, output, time.monotonic() - started)
         assert ended.code == 0, output
         assert ended.jobs == {**counts, "prepare_data": sets, "encode_task": sets, **dict.fromkeys(ONCE, 1)}, profile
+    TOOK[name] = ended.seconds
     print(f"dry-runs of {name}: {sum(ended.jobs.values())} jobs each, {ended.seconds:.1f} s")
+
+
+def test_all_of_them_take_a_minute() -> None:
+    if sorted(TOOK) != STUDIES:
+        pytest.skip("not all of the dry-runs before this test were made")
+    print(f"dry-runs of all studies: {sum(TOOK.values()):.1f} s")
+    assert sum(TOOK.values()) <= BUSY * ALL_SECONDS, TOOK
+
+
+def test_gpus_can_be_asked_for_as_a_generic_resource(workspace: Workspace) -> None:
+    workspace.write_study(SMALL)
+    ended = workspace.snakemake("--dry-run", "--profile", "profiles/slurm-gres", "--configfile", "study.yaml")
+    assert ended.code == 0, ended.output
+    asked = [line for line in ended.output.splitlines() if line.lstrip().startswith("resources:") and "gres=" in line]
+    assert len(asked) == sum(ended.jobs[rule] for rule in ("train_intermediate", "train_target", "predict_cell"))
+    assert all("gres=gpu:1" in line and "gpu=0" in line for line in asked)
 
 
 def test_hash_seeds_plan_the_same_jobs(workspace: Workspace) -> None:
@@ -138,18 +160,31 @@ def test_a_key_given_twice(workspace: Workspace) -> None:
     assert "'seeds' is given twice" in said
 
 
-@pytest.mark.parametrize("content", [None, "study: [a\nseeds: 1"], ids=["missing file", "invalid YAML"])
-def test_files_that_cannot_be_read(workspace: Workspace, content: str | None) -> None:
-    """Snakemake reads `--configfile` before our Snakefile and has the first word; `xlift check` has a better one."""
+CONTENTS = {
+    "missing file": None,
+    "invalid YAML": b"study: [a\nseeds: 1",
+    "no such day": b"study: 2026-13-45",
+    "another encoding": b"study: caf\xe9",
+    "deeper than can be read": b"a: " + b"[" * 3000,
+    "a template with Python in it": b"__use_yte__: true\nstudy: ?open('made', 'w').name",
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=list(CONTENTS))
+def test_files_that_cannot_be_read(workspace: Workspace, content: bytes | None) -> None:
+    """Snakemake reads `--configfile` before our Snakefile, and evaluates a template; `xlift run` looks at it first."""
     if content is not None:
-        (workspace.folder / "study.yaml").write_text(content, encoding="utf-8")
+        (workspace.folder / "study.yaml").write_bytes(content)
+    for command in ("check", "run"):
+        checked = workspace.xlift(command, "study.yaml")
+        assert checked.code == 1
+        assert re.fullmatch(r"error: study\.yaml(, line \d+)?: [^\n]+\n", checked.output)
+    assert not (workspace.folder / "made").exists()
     ended = workspace.run()
     assert ended.code != 0
-    assert "study.yaml" in ended.output if content is None else "not valid JSON or YAML" in ended.output
     assert "Job stats" not in ended.output
-    checked = workspace.xlift("check", "study.yaml")
-    assert checked.code == 1
-    assert re.fullmatch(r"error: study\.yaml(, line \d+)?: [^\n]+\n", checked.output)
+    if content is not None and b"yte" in content:
+        assert "__use_yte__: makes Snakemake evaluate parts of this file as Python" in refused(ended)
 
 
 def test_default_study_missing(workspace: Workspace) -> None:

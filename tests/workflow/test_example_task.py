@@ -86,7 +86,7 @@ def test_what_is_wrong_with_a_task_stops_the_study(hub: Workspace) -> None:
 
 
 def test_rows_of_a_data_set_put_no_script_on_the_page(hub: Workspace) -> None:
-    """A study of them runs to its page, its tables and its exported results."""
+    """A study of them runs to its page, which quotes no row. (What it does quote is escaped: test_report.py.)"""
     hostile = "<script>alert('row')</script> & <img src=x onerror=alert(1)>"
     for path in sorted((hub.folder / "hub" / "my-lab" / "topics").rglob("*.parquet")):
         frame = pl.read_parquet(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -36,7 +37,7 @@ def tables(workspace: Workspace) -> dict[str, str]:
 
 
 def unfinished(workspace: Workspace) -> set[str]:
-    """Outputs of jobs that Snakemake has begun and not seen the end of, by its markers; it will delete and repeat them."""
+    """Outputs of jobs that Snakemake has begun and not seen the end of, by its markers; it will repeat them."""
     marks = workspace.folder / ".snakemake" / "incomplete"
     files = (path.relative_to(marks) for path in marks.rglob("*") if path.is_file())
     # A long name is cut into folders, each marked by an @.
@@ -168,7 +169,7 @@ def test_an_altered_manifest(copied: Workspace, fault: Fault) -> None:
 
 @pytest.mark.fault("a manifest cut short or with another content")
 @pytest.mark.parametrize("text", ["", "{", '{"files": {}}', "[]"], ids=["empty", "cut", "without files", "a list"])
-def test_a_damaged_manifest(copied: Workspace, fault: Fault, text: str) -> None:
+def test_a_damaged_manifest(copied: Workspace, finished: Finished, fault: Fault, text: str) -> None:
     path = copied.results() / "intermediate" / RUN / "manifest.json"
     times = path.stat()
     path.write_text(text, encoding="utf-8")
@@ -176,14 +177,41 @@ def test_a_damaged_manifest(copied: Workspace, fault: Fault, text: str) -> None:
     made = copied.results() / "target" / "cldr_kind" / RUN / "manifest.json"
     made.unlink()
     ended = copied.run(f"results/tiny/target/cldr_kind/{RUN}/manifest.json")
-    # Found before anything is made of it: Snakemake sees a run that is not what its specification asks for.
-    assert ended.code == 0 or ("manifest.json" in ended.output and "Traceback" not in ended.output), ended.output
-    if ended.code == 0:
-        fault.survives()
-        assert json.loads(path.read_text(encoding="utf-8"))["files"]
-    else:
-        fault.refuses()
-        assert not made.exists()
+    assert ended.code != 0
+    assert "Traceback" not in ended.output, ended.output
+    folder = f"results/tiny/intermediate/{RUN}"
+    found = r"(is not valid JSON|lists no files|its sha256 [^\n]*)"
+    said = rf"error: {folder}/manifest\.json: {found}; delete the folder {folder} and run "
+    assert re.search(said, ended.output), ended.output
+    assert not made.exists()
+    fault.refuses()
+    shutil.rmtree(path.parent)
+    assert copied.run(f"results/tiny/target/cldr_kind/{RUN}/manifest.json").code == 0
+    assert tables(copied) == tables(finished.workspace)
+
+
+@pytest.mark.fault("a damaged or altered manifest of prepared examples")
+@pytest.mark.parametrize("how", ["cut", "a number altered"])
+def test_a_damaged_manifest_of_examples(copied: Workspace, finished: Finished, fault: Fault, how: str) -> None:
+    path = copied.results() / "data" / "cldr_kind.json"
+    times, text = path.stat(), path.read_text(encoding="utf-8")
+    damaged = {"cut": text[:-20], "a number altered": re.sub(r'("test/de": )\d+', r"\g<1>7", text)}[how]
+    assert damaged != text
+    path.write_text(damaged, encoding="utf-8")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    page = copied.results() / "report" / "index.html"
+    page.unlink()
+    ended = copied.run()
+    assert ended.code != 0
+    assert "Traceback" not in ended.output, ended.output
+    examples = "results/tiny/data/cldr_kind.parquet"
+    assert f"error: results/tiny/data/cldr_kind.json: is missing or damaged; delete {examples} and run" in ended.output
+    assert not page.exists()
+    fault.refuses()
+    (copied.folder / examples).unlink()
+    assert copied.run(examples).code == 0
+    assert copied.run().code == 0
+    assert tables(copied) == tables(finished.workspace)
 
 
 @pytest.mark.fault("a damaged prediction file")
@@ -201,13 +229,16 @@ def test_a_damaged_prediction(copied: Workspace, fault: Fault, how: str) -> None
     path.write_bytes(damaged[how])
     (copied.results() / "scores" / cell).unlink()
     ended = copied.run()
+    assert ended.code != 0
     assert "Traceback" not in ended.output, ended.output
-    if ended.code == 0:
-        assert path.read_bytes() == content
-        fault.survives()
-    else:
-        assert f"predictions/{cell}" in ended.output
-        fault.refuses()
+    assert re.search(rf"error: results/tiny/predictions/{cell}: [^\n]*[:;] delete it and run", ended.output), (
+        ended.output
+    )
+    fault.refuses()
+    path.unlink()
+    assert copied.run(f"results/tiny/predictions/{cell}").code == 0
+    assert path.read_bytes() == content
+    assert copied.run().code == 0
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -161,6 +162,12 @@ def training_job(process: subprocess.Popen[str], workspace: Workspace) -> psutil
     pytest.fail("the training job did not begin")
 
 
+def holds_run(workspace: Workspace) -> bool:
+    """Whether the longer run has been published."""
+    manifest = workspace.results() / "intermediate" / LONG_RUN / "manifest.json"
+    return manifest.exists() and json.loads(manifest.read_text(encoding="utf-8"))["steps"] == LONG_STEPS
+
+
 def goes_on(workspace: Workspace, uninterrupted: dict[str, str]) -> None:
     """Run again: the interrupted run and what follows it, to the very bytes of a run without interruption."""
     folder = workspace.results() / "intermediate" / LONG_RUN
@@ -193,6 +200,23 @@ def test_interrupted_snakemake(longer: Workspace, uninterrupted: dict[str, str],
     assert process.returncode != 0, output
     assert not psutil.pid_exists(job.pid)
     goes_on(longer, uninterrupted)
+    fault.survives()
+
+
+@pytest.mark.fault("SIGTERM to Snakemake")
+def test_snakemake_told_to_stop(longer: Workspace, uninterrupted: dict[str, str], fault: Fault) -> None:
+    """It waits for the job that runs, and starts no other."""
+    process = longer.start("--cores", "2", LONG_PREDICTIONS, "--configfile", "study.yaml")
+    training_job(process, longer)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "Traceback" not in output
+    assert holds_run(longer)
+    ended = longer.run(LONG_PREDICTIONS)
+    assert ended.code == 0, ended.output
+    assert ended.jobs == {"predict_cell": 1}
+    assert long_results(longer) == uninterrupted
     fault.survives()
 
 

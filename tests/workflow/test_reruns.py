@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -171,34 +172,36 @@ def test_deleted_prediction(copied: Workspace) -> None:
     assert copied.plan() == {"predict_cell": 1, **SCORED}
 
 
-def scored(workspace: Workspace) -> str:
-    """What the last scoring says it did."""
+def scored(workspace: Workspace) -> tuple[int, int]:
+    """How many cells the last scoring says that it scored, and how many it kept."""
     said = (workspace.results() / "logs" / "score_cells.log").read_text(encoding="utf-8")
-    return said.partition(" in ")[0]
+    found = re.search(r"^(\d+) cells scored in [0-9.]+ s, (\d+) kept$", said, re.MULTILINE)
+    assert found is not None, said
+    return int(found[1]), int(found[2])
 
 
 def test_cells_are_scored_again_one_by_one(copied: Workspace, finished: Finished) -> None:
     """Scores of cells are no outputs of a rule: the job that makes the table finds out what it has to do."""
     table = copied.results() / "scores.parquet"
     before = table.read_bytes()
-    assert scored(copied) == "9 cells scored and 0 kept"
+    assert scored(copied) == (9, 0)
 
     remove(copied, SCORES)
     assert copied.plan() == {}  # the table of all scores is there
     remove(copied, "scores.parquet", "report/index.html")
     assert copied.plan() == SCORED
     assert copied.run("results/tiny/scores.parquet").code == 0
-    assert (scored(copied), table.read_bytes()) == ("1 cells scored and 8 kept", before)
+    assert (scored(copied), table.read_bytes()) == ((1, 8), before)
 
     # A prediction made again may have other bytes on another processor: what is older than it is not kept.
     touch(copied.results() / CELL)
     remove(copied, "scores.parquet")
     assert copied.run("results/tiny/scores.parquet").code == 0
-    assert (scored(copied), table.read_bytes()) == ("1 cells scored and 8 kept", before)
+    assert (scored(copied), table.read_bytes()) == ((1, 8), before)
 
     assert planned(copied, finished, targets=["cldr_retrieval", "cldr_kind"]) == TRAINED
     assert copied.run("results/tiny/scores.parquet").code == 0
-    assert scored(copied) == "0 cells scored and 6 kept"
+    assert scored(copied) == (0, 6)
 
 
 def test_a_damaged_prediction_is_named_and_the_others_are_scored(copied: Workspace) -> None:
@@ -214,7 +217,7 @@ def test_a_damaged_prediction_is_named_and_the_others_are_scored(copied: Workspa
     remove(copied, CELL)
     assert copied.plan("results/tiny/scores.parquet") == {"predict_cell": 1, "score_cells": 1}
     assert copied.run("results/tiny/scores.parquet").code == 0
-    assert scored(copied) == "1 cells scored and 8 kept"
+    assert scored(copied) == (1, 8)
 
 
 def test_deleted_checkpoint_with_later_results(copied: Workspace) -> None:

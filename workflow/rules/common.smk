@@ -165,6 +165,12 @@ def data_places(wildcards, output):
 
 
 @told
+def hub_root(wildcards, output):
+    """The folder of hub repositories that the encoder is read from: not compared either."""
+    return STUDY.data.root
+
+
+@told
 def settings(wildcards, output):
     """The study file's settings, for a job that makes the grid of them again: not compared either, like `execution`."""
     return as_param(config)

@@ -30,6 +30,6 @@ rule estimate_contrasts:
     conda:
         "../../envs/xlift.yaml"
     params:
-        specification=as_param(analysis_specification(GRID)),
+        specification=lambda wildcards: as_param(analysis_specification(GRID)),
     script:
         "../scripts/estimate_contrasts.py"

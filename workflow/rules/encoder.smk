@@ -10,6 +10,6 @@ rule prepare_encoder:
         "../../envs/xlift.yaml"
     params:
         specification=as_param(GRID.encoder_specification()),
-        hub_root=STUDY.data.root,
+        hub_root=hub_root,
     script:
         "../scripts/prepare_encoder.py"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xlift.artifacts import verified
+from xlift.artifacts import read_manifest, verified
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,4 +44,5 @@ def pretrained_head(encoder: Path) -> dict[str, Tensor]:
     """The head in a prepared encoder's folder, checked against its manifest; nothing where there is none."""
     from safetensors.torch import load_file
 
-    return load_file(verified(encoder, MLM_HEAD)) if (encoder / MLM_HEAD).is_file() else {}
+    manifest = read_manifest(encoder)
+    return load_file(verified(encoder, MLM_HEAD, manifest)) if MLM_HEAD in manifest["files"] else {}

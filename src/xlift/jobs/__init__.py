@@ -16,9 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from xlift.errors import UserError
+from xlift.errors import Stopped, UserError
 from xlift.gpu_slots import VISIBLE, claim_gpu
-from xlift.jobs.faults import machine_fault
+from xlift.machine_faults import machine_fault
 
 
 @contextmanager
@@ -52,8 +52,8 @@ def logged(log: str, inputs: Iterable[str] = ()) -> Iterator[None]:
             with stoppable():
                 brought_to_now(inputs)
                 yield
-        except Exception as error:
-            sentence = str(error) if isinstance(error, UserError) else machine_fault(error)
+        except (Exception, Stopped) as error:
+            sentence = str(error) if isinstance(error, (UserError, Stopped)) else machine_fault(error)
             try:
                 if sentence is None:
                     traceback.print_exc()
@@ -73,7 +73,7 @@ def stoppable() -> Iterator[None]:
 
     def stop(number: int, _: FrameType | None) -> NoReturn:
         name = signal.Signals(number).name
-        raise UserError(f"stopped by {name}; run the workflow again: it goes on from what was finished or saved")
+        raise Stopped(f"stopped by {name}; run the workflow again: it goes on from what was finished or saved")
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -93,10 +93,16 @@ def brought_to_now(paths: Iterable[str]) -> None:
     """
     now = time.time()
     for path in paths:
-        with suppress(OSError):
-            if os.stat(path).st_mtime > now:
-                os.utime(path, (now, now))
-                print(f"{path}: was written by a clock that is ahead of this machine's; its time is set to now")
+        if not os.path.exists(path) or os.stat(path).st_mtime <= now:
+            continue
+        try:
+            os.utime(path, (now, now))
+        except OSError:
+            raise UserError(
+                f"{path}: is from the future by this machine's clock, and only its owner may set its time; run `touch` "
+                "on it as its owner, and then the workflow again"
+            ) from None
+        print(f"{path}: was written by a clock that is ahead of this machine's; its time is set to now")
 
 
 @contextmanager

@@ -52,11 +52,14 @@ def report_available(
 
 
 def is_present(grid: Grid, cell: Cell, folder: Path) -> bool:
-    """Whether a cell's predictions are there, made for this study's settings, and the manifests that scores quote."""
+    """Whether a cell's predictions, and the runs whose manifests its scores quote, are there and of this study."""
     files = CellFiles.of(grid, cell, folder)
-    manifests = [path for path in (files.intermediate, files.target) if path is not None]
-    made = holds(Path(files.predictions), grid.stamp("predict", cell).fingerprint)
-    return made and all(Path(path).exists() for path in manifests)
+    wanted: list[tuple[str | None, str, Intermediate | Cell]] = [
+        (files.predictions, "predict", cell),
+        (files.intermediate, "intermediate", cell.intermediate),
+        (files.target, "target", cell),
+    ]
+    return all(holds(Path(path), grid.stamp(kind, of).fingerprint) for path, kind, of in wanted if path is not None)
 
 
 def finished_runs(grid: Grid, folder: Path) -> dict[str, list[tuple[list[Any], str]]]:

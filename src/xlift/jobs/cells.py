@@ -103,15 +103,16 @@ def score_available(
     Raises:
         UserError: predictions are of other settings or damaged; the first such cell is named, all others are scored.
     """
-    started = time.monotonic()
     files = {cell: CellFiles.of(grid, cell, folder) for cell in (grid.cells if cells is None else cells)}
     missing = [cell for cell, paths in files.items() if not Path(paths.predictions).exists()]
-    there = [cell for cell in files if cell not in set(missing)]
+    gone = set(missing)
+    there = [cell for cell in files if cell not in gone]
     found = {cell: files[cell].current_scores(grid.stamp("score", cell).fingerprint) for cell in there}
     stale = [cell for cell, table in found.items() if table is None]
+    started = time.monotonic()
     _score([(grid.score_specification(cell), files[cell]) for cell in stale], workers)
+    print(f"{len(stale)} cells scored in {time.monotonic() - started:.1f} s, {len(there) - len(stale)} kept")
     found |= {cell: read_table(Path(files[cell].scores)) for cell in stale}
-    print(f"{len(stale)} cells scored and {len(there) - len(stale)} kept in {time.monotonic() - started:.1f} s")
     if not found:
         return pl.DataFrame(), missing
     return pl.concat([table for table in found.values() if table is not None]).sort(SCORE_KEY), missing
@@ -127,8 +128,14 @@ def _score(tasks: Sequence[Task], workers: int) -> None:
     if processes == 1:
         refused = [_refusals(tasks)]
     else:
+        started: list[subprocess.Popen[str]] = []
         with ThreadPoolExecutor(processes) as pool:
-            refused = list(pool.map(_in_a_process, shares))
+            try:
+                refused = list(pool.map(lambda share: _in_a_process(share, started), shares))
+            except BaseException:
+                for process in started:
+                    process.kill()  # a request to stop is not to wait for them
+                raise
     said = [refused[place % processes][place // processes] for place in range(len(tasks))]
     sentences = [sentence for sentence in said if sentence is not None]
     if sentences:
@@ -147,19 +154,21 @@ def _refusals(tasks: Sequence[Task]) -> list[str | None]:
     return said
 
 
-def _in_a_process(tasks: Sequence[Task]) -> list[str | None]:
-    """`_refusals` in a process of its own, which ends by itself if this one is killed."""
-    ended = subprocess.run(
+def _in_a_process(tasks: Sequence[Task], started: list[subprocess.Popen[str]]) -> list[str | None]:
+    """`_refusals` in a process of its own, which is added to `started`."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "xlift.jobs.cells"],
-        input=json.dumps([(specification, asdict(files)) for specification, files in tasks]),
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "POLARS_MAX_THREADS": "1"},
-        check=False,
     )
-    if ended.returncode:
-        raise RuntimeError(f"a scoring process ended with {ended.returncode}:\n{ended.stderr}")
-    return list(json.loads(ended.stdout))
+    started.append(process)
+    said, errors = process.communicate(json.dumps([(specification, asdict(files)) for specification, files in tasks]))
+    if process.returncode:
+        raise RuntimeError(f"a scoring process ended with {process.returncode}:\n{errors}")
+    return list(json.loads(said))
 
 
 def _more(count: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,15 @@ from typing import Any
 import polars as pl
 
 from xlift.artifacts import (
+    SEAL,
     VOUCHING,
     fingerprint,
     publish_folder,
     publish_json,
     publishing,
     read_manifest,
+    read_sealed,
+    sealed,
     sha256_of,
     verified,
 )
@@ -42,6 +44,7 @@ DATA_ENTRIES = {
     "dropped": "Rows left out by `<split>/<language>` and reason.",
     "notes": "Rows that stay and something was done to, by `<split>/<language>` and what.",
     "supertags": "Of `ccg`: the supertag that each class stands for.",
+    SEAL: "sha256 of the canonical JSON of all other entries.",
 }
 """<task>.json beside prepared examples; what is after `rows` only where repositories or folders were read."""
 ENCODED_ENTRIES = {
@@ -99,16 +102,14 @@ def prepare_data(
     with publishing(examples) as temporary:
         frame.write_parquet(temporary)
     counts = frame.group_by("split", "language").len().sort("split", "language")
-    publish_json(
-        manifest,
-        {
-            "fingerprint": fingerprint(specification),
-            "specification": specification,
-            "sha256": sha256_of(examples),
-            "rows": {f"{split}/{language}": rows for split, language, rows in counts.iter_rows()},
-            **found,
-        },
-    )
+    facts = {
+        "fingerprint": fingerprint(specification),
+        "specification": specification,
+        "sha256": sha256_of(examples),
+        "rows": {f"{split}/{language}": rows for split, language, rows in counts.iter_rows()},
+        **found,
+    }
+    publish_json(manifest, sealed(facts))
 
 
 def _examples(
@@ -169,10 +170,7 @@ def checked_tokens(manifest: Path, encoder: Path) -> Path:
 def checked_examples(examples: Path) -> Path:
     """Path of prepared examples after they were checked against the manifest beside them."""
     manifest = examples.with_suffix(".json")
-    try:
-        expected = json.loads(manifest.read_text(encoding="utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{manifest}: is missing or damaged; delete {examples} and run the workflow again") from None
+    expected = read_sealed(manifest, str(examples))["sha256"]
     found = sha256_of(examples)
     if found != expected:
         raise UserError(

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from xlift.analysis import PLAN, plan_sentence
-from xlift.artifacts import publish_text, read_manifest
+from xlift.artifacts import publish_text, read_manifest, read_sealed
 from xlift.catalog.task import MAIN
 from xlift.columns import in_columns
 from xlift.contrasts.answer import answer, answer_table
@@ -140,7 +140,10 @@ def rows_left_out(results: Path, tasks: Sequence[str]) -> dict[str, list[str]]:
     found = {}
     for task in tasks:
         manifest = results / "data" / f"{task}.json"
-        dropped = json.loads(manifest.read_text(encoding="utf-8")).get("dropped", {}) if manifest.is_file() else {}
+        if not manifest.is_file():  # deleted once it was used, or not prepared yet where this is the page so far
+            found[task] = [f"not known: {manifest} is not there"]
+            continue
+        dropped = read_sealed(manifest, str(manifest.with_suffix(".parquet"))).get("dropped", {})
         lines = [
             f"{place} {rows:,} ({reason})"
             for place, reasons in sorted(dropped.items())

@@ -203,7 +203,8 @@ class CostModel:
     @cache  # noqa: B019 (one model a process)
     def _beside(self, rule: str, task: str) -> float:
         """Seconds that a run takes before, after and beside its passes."""
-        of_rule = [run for run in self._on_device if run.rule == rule]
+        # The seconds of a run that was resumed are of all its jobs, those of the job of the last only.
+        of_rule = [run for run in self._on_device if run.rule == rule and run.job_seconds >= run.seconds]
         found = [run for run in of_rule if run.task == task] or of_rule
         return fmean(run.job_seconds - run.seconds for run in found) if found else SECONDS[rule]
 
@@ -273,11 +274,12 @@ def own_steps(grid: Grid, job: Job) -> int:
 
 
 def trained_weights(shape: EncoderShape, grid: Grid) -> int:
-    """Encoder weights that are trained, heads and what lies in the embeddings left out."""
+    """Encoder weights that are trained; heads, positions' embeddings and norms are left out."""
     trainable = grid.study.trainable
     layers = shape.layers if trainable.layers is None else min(trainable.layers, shape.layers)
     if trainable.method == "full":
-        return shape.linear_parameters * layers // shape.layers
+        words = 0 if trainable.freeze_word_embeddings or trainable.layers is not None else VOCABULARY * shape.hidden
+        return shape.linear_parameters * layers // shape.layers + words
     return layers * trainable.rank * (4 * 2 * shape.hidden + 2 * (shape.hidden + shape.intermediate))
 
 

@@ -14,7 +14,7 @@ from xlift.catalog.task import MLM
 
 RUN_FOLDERS = {"trunk": "train_trunk", "intermediate": "train_intermediate", "target": "train_target"}
 """Folders of training runs, and the rule that fills each."""
-SCORED = re.compile(r"^(\d+) cells scored and \d+ kept in ([0-9.]+) s$", re.MULTILINE)
+SCORED = re.compile(r"^(\d+) cells scored in ([0-9.]+) s, \d+ kept$", re.MULTILINE)
 """What a scoring says of itself in its log."""
 
 

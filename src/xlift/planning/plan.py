@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from math import fsum
 from pathlib import Path
 
+from xlift.artifacts import MANIFEST, fingerprint, holds
 from xlift.budgets import Budget
 from xlift.grid import Grid
 from xlift.planning.costs import CostModel, Estimate, chosen_device
@@ -133,7 +134,9 @@ def trunk_ratio(grid: Grid) -> float:
 def encoder_shape(grid: Grid, results: Path) -> tuple[EncoderShape, list[str]]:
     """Sizes of the study's encoder: prepared, packaged or in the folder of hub repositories, else assumed."""
     study = grid.study
-    folders = [results / study.study / "encoder"]
+    prepared = results / study.study / "encoder"
+    of_this_study = holds(prepared / MANIFEST, fingerprint(grid.encoder_specification()))
+    folders = [prepared] if of_this_study else []  # before an edit of `encoder` it was another one
     if isinstance(study.encoder, HubEncoder):
         folders += [Path(study.data.root) / study.encoder.id] if study.data.root else []
         size = study.encoder.size

@@ -107,11 +107,6 @@ def source_version() -> dict[str, object]:
     return {"source": "cldr", "reader": READER_VERSION, "babel": version("Babel")}
 
 
-def covered_languages(languages: Sequence[str]) -> list[str]:
-    """Those of the languages that CLDR names things in, sorted (of XTREME-R's all but `ht`)."""
-    return sorted(set(languages) & set(LANGUAGES))
-
-
 def build(task: str, languages: Sequence[str]) -> list[Example]:
     """The examples of a task, sorted by split, language and id.
 

@@ -17,7 +17,7 @@ import polars as pl
 from xlift.catalog.task import Slice, Task
 from xlift.errors import UserError
 from xlift.sources.hub import Rows
-from xlift.sources.reading import BY_TEXT, CONTEXT, DROPPED, LEFT_OUT, NOTE, NOWHERE
+from xlift.sources.reading import BY_TEXT, CONTEXT, DROPPED, LEFT_OUT, NOTE, NOWHERE, locate
 
 ROW_DIGITS = 8
 """Digits of an id that is a row's number, so that ids sort as the rows do."""
@@ -205,7 +205,7 @@ def span(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:
         empty = [not all(row) for row in answers]
     reading.refuse(pl.Series(empty, dtype=pl.Boolean), "answers", "has no answer")
     starts = [
-        [located(text, answer, place) for answer, place in zip(row, places, strict=True)]
+        [locate(text, answer, place) for answer, place in zip(row, places, strict=True)]
         for text, row, places in zip(context, answers, offsets, strict=True)
     ]
     astray = pl.Series([bool(row) and max(row) == NOWHERE for row in starts], dtype=pl.Boolean)
@@ -243,16 +243,6 @@ def retrieval(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFram
             )
         )
     return pl.concat(sides)
-
-
-def located(context: str | None, answer: str, offset: int | None) -> int:
-    """Where in the context the answer is: the place nearest its stated offset (the first without), or `NOWHERE`."""
-    places = []
-    place = -1 if context is None else context.find(answer)
-    while place >= 0:
-        places.append(place)
-        place = (context or "").find(answer, place + 1)
-    return min(places, key=lambda found: (abs(found - (offset or 0)), found), default=NOWHERE)
 
 
 def _whole(dtype: pl.DataType) -> bool:

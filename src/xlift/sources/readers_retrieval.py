@@ -10,8 +10,18 @@ from xlift.catalog.task import Slice, Task
 from xlift.errors import UserError
 from xlift.sources.alignment import check_aligned
 from xlift.sources.hub import Rows
-from xlift.sources.readers_span import locate
-from xlift.sources.reading import CONTEXT, DROPPED, NOT_IN_CONTEXT, NOWHERE, column, frame_of, numbered, place, texts
+from xlift.sources.reading import (
+    CONTEXT,
+    DROPPED,
+    NOT_IN_CONTEXT,
+    NOWHERE,
+    column,
+    frame_of,
+    locate,
+    numbered,
+    place,
+    texts,
+)
 
 GOLD = {"gold": pl.List(pl.String())}
 _END = re.compile(r"""[.!?]["'”’)\]]*\s+(?=["'“‘(\[]*[A-Z0-9])""")

@@ -23,6 +23,7 @@ from xlift.sources.reading import (
     NOWHERE,
     column,
     frame_of,
+    locate,
     place,
     texts,
 )
@@ -42,19 +43,6 @@ TYDIQA_NAMES = {
     "sw": "swahili",
     "te": "telugu",
 }
-
-
-def locate(context: str, answer: str, stated: int) -> int:
-    """Where the answer's text begins in the context, nearest to the stated offset (the earlier of equals); `NOWHERE`
-    where it does not."""
-    if not answer:
-        return NOWHERE
-    if stated >= 0 and context.startswith(answer, stated):
-        return stated
-    before = context.rfind(answer, 0, max(stated, 0) + len(answer))
-    after = context.find(answer, max(stated, 0))
-    found = [place for place in (before, after) if place >= 0]
-    return min(found, key=lambda place: (abs(place - stated), place), default=NOWHERE)
 
 
 def squad(rows: Rows, part: Slice, language: str, task: Task) -> pl.DataFrame:

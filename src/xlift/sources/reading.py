@@ -134,6 +134,20 @@ def named(value: Any, names: tuple[str, ...] | None, part: Slice) -> str | None:
     return part.labels.get(str(value), str(value))
 
 
+def locate(context: str | None, answer: str, stated: int | None) -> int:
+    """Where the answer's text begins in the context, nearest to the stated offset (the earlier of equals; the first
+    where none is stated); `NOWHERE` where it does not."""
+    if not context or not answer:
+        return NOWHERE
+    stated = stated or 0
+    if stated >= 0 and context.startswith(answer, stated):
+        return stated
+    before = context.rfind(answer, 0, max(stated, 0) + len(answer))
+    after = context.find(answer, max(stated, 0))
+    found = [place for place in (before, after) if place >= 0]
+    return min(found, key=lambda place: (abs(place - stated), place), default=NOWHERE)
+
+
 def numbered(rows: int) -> list[str]:
     """Ids that sort as the rows do."""
     return [f"{row:07d}" for row in range(rows)]

@@ -205,6 +205,7 @@ class TrainingLoop:
             tensors["random.cuda"] = torch.cuda.get_rng_state(self._compute.device)
         facts: dict[str, Any] = {
             "step": done,
+            "dtype": self._compute.dtype_name,
             "total": asdict(self.realised.total),
             "inherited": asdict(self.realised.inherited),
             "best_step": self.realised.best_step,
@@ -220,6 +221,11 @@ class TrainingLoop:
         done = int(state.facts["step"])
         if done > (self._courses[-1].settings.schedule.hold_until if branch else self._ends):
             raise ValueError(f"{self._name}: a state at step {done} is past the point it should go on from")
+        if state.facts["dtype"] != self._compute.dtype_name:
+            raise UserError(
+                f"{self._name}: was computed in {state.facts['dtype']} up to step {done}, and this machine computes in "
+                f"{self._compute.dtype_name}; go on where it is the same, or set training.precision and start anew"
+            )
         self._put({name: state.tensors[f"weights.{name}"] for name in self._parameters})
         self._optimiser.restore(
             {name.removeprefix("optimiser."): t for name, t in state.tensors.items() if name.startswith("optimiser.")}
@@ -239,9 +245,7 @@ class TrainingLoop:
         self.realised = Realised(total, inherited, parts, best_step=state.facts["best_step"])
         if state.facts["best_score"] is not None:
             self._best_score = float(state.facts["best_score"])
-        # States of trunks that were made before there was a clock in them: as if all steps had taken alike.
-        alike = torch.linspace(0, total.seconds, done + 1, dtype=torch.float64)[1:]
-        self._seconds_at = state.tensors.get("seconds_at", alike).tolist()
+        self._seconds_at = state.tensors["seconds_at"].tolist()
         # The log is made of the history, so that it is the same however often the run was stopped.
         self._norms = []
         self._check(done)

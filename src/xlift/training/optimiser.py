@@ -21,7 +21,6 @@ class AdamW:
 
     def __init__(self, named: Iterable[tuple[str, nn.Parameter]], weight_decay: float) -> None:
         self.parameters = dict(named)
-        self.weight_decay = weight_decay
         self._groups = [
             (decay, names)
             for decay, names in (

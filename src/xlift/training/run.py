@@ -26,7 +26,7 @@ from xlift.errors import UserError
 from xlift.hooks import recorded, step_pause
 from xlift.metrics import score_predictions
 from xlift.predict import predict_split
-from xlift.tasks.encoded import Batch, Encoded
+from xlift.tasks.encoded import SPLITS, Batch, Encoded
 from xlift.tasks.families import FAMILIES
 from xlift.tasks.family import Objective
 from xlift.tasks.mlm import MaskedHead
@@ -202,13 +202,14 @@ def run_cost(
 
 
 def positions_together(family: Objective, encoded: Encoded, batch_size: int) -> int:
-    """Token positions that have to be computed in one pass, at most.
+    """Token positions that training has to compute in one pass, at most.
 
     Those of the largest example, all its sequences padded to its longest one; or, where the loss needs a whole
     optimiser step, as many for each of its queries and each of their documents.
     """
     first = encoded.first_sequence()
-    largest = int((example_lengths(encoded) * (first[1:] - first[:-1])).max())
+    positions = (example_lengths(encoded) * (first[1:] - first[:-1]))[encoded.split == SPLITS.index("train")]
+    largest = int(positions.max()) if len(positions) else 0  # of no examples: refused when batches are made
     return 2 * batch_size * largest if family.whole_batch else largest
 
 
@@ -226,9 +227,7 @@ def trunk_state(segment: Path, specification: Mapping[str, Any]) -> State:
 
 def trunk_settings(specification: Mapping[str, Any]) -> dict[str, Any]:
     """What a trunk's segments and branches share: all but where they end."""
-    kept = {
-        name: value for name, value in specification.items() if name not in ("kind", "recipe", "schedule", "select")
-    }
+    kept = {name: value for name, value in specification.items() if name not in ("kind", "recipe", "schedule")}
     kept |= {f"recipe.{name}": value for name, value in specification["recipe"].items() if name != "steps"}
     return {**kept, "schedule.warmup_steps": specification["schedule"]["warmup_steps"]}
 

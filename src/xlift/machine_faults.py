@@ -16,7 +16,8 @@ def machine_fault(error: BaseException) -> str | None:
     """What a fault of the machine is and what to do about it; None for any other fault."""
     number = error.errno if isinstance(error, OSError) else None
     text = str(error)
-    where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    of_file = error.filename if isinstance(error, OSError) else None
+    where = f"{of_file or text}: "
     if number in FULL or any(words in text for words in FULL_WORDS):
         return (
             f"{where}the disk is full; free some space and run the workflow again: it goes on from what was finished, "
