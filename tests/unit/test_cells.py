@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +16,7 @@ from xlift.errors import Stopped, UserError
 from xlift.example_sets import STAGE_VERSIONS
 from xlift.grid import Grid
 from xlift.jobs import cells as scoring
+from xlift.jobs import stoppable
 from xlift.jobs.cells import CellFiles, score_available, score_cells
 from xlift.jobs.score import REALISED
 from xlift.planning.costs import SCORE_SECONDS, CostModel
@@ -182,18 +185,34 @@ def test_a_bad_prediction_is_named_and_all_others_are_scored(grid, folder, capsy
     assert table.height == 2 * len(grid.cells)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_request_to_stop_is_no_cells_mistake(grid, folder, monkeypatch, workers):
-    """With processes, those are ended too: nothing is waited for."""
-
+def test_a_request_to_stop_is_no_cells_mistake(grid, folder, monkeypatch):
     def stop(*arguments):
         raise Stopped("stopped by SIGTERM")
 
-    monkeypatch.setattr(scoring, "CELLS_A_PROCESS", 1)
-    monkeypatch.setattr(scoring, "_in_a_process" if workers > 1 else "score_cell", stop)
+    monkeypatch.setattr(scoring, "score_cell", stop)
     with pytest.raises(Stopped):
-        score_available(grid, folder, workers)
+        score_available(grid, folder)
     assert not list(folder.glob("scores/**/*.parquet"))
+
+
+def test_a_request_to_stop_ends_the_scoring_processes(grid, folder, monkeypatch):
+    """SIGTERM to a job that waits for two of them."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def wait(share, started):
+        process = subprocess.Popen(["sleep", "60"], text=True)
+        started.append(process)
+        processes.append(process)
+        if len(processes) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        process.wait()
+        return [None] * len(share)
+
+    monkeypatch.setattr(scoring, "CELLS_A_PROCESS", 1)
+    monkeypatch.setattr(scoring, "_in_a_process", wait)
+    with stoppable(), pytest.raises(Stopped, match="stopped by SIGTERM"):
+        score_available(grid, folder, 2)
+    assert [process.returncode for process in processes] == [-signal.SIGKILL] * 2
 
 
 def test_cells_without_predictions_are_listed(grid, folder):
